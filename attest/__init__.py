@@ -1,0 +1,1 @@
+"""Attester: what runs in the guest (or simulates it) to produce evidence."""

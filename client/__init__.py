@@ -1,0 +1,1 @@
+"""Relying party: fetch, verify, pin, seal, send, open."""

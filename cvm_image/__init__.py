@@ -1,0 +1,1 @@
+"""What is attested: the image and the inference service in it."""

@@ -1,0 +1,1 @@
+"""The inference service that runs inside the confidential VM."""

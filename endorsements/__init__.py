@@ -1,0 +1,1 @@
+"""Endorsements: vendors' certificates and revocation lists, and the pinned trust anchors."""

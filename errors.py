@@ -1,0 +1,203 @@
+"""Exception tree, check ids and the result of one check.
+
+Every failure that a caller can act on is one of these types; each maps to one exit code of the command line.  A check
+id is stable: it stands in JSON documents, in tests and in ``docs/checks.md``.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import NamedTuple, TypeAlias
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the command line."""
+
+    ACCEPTED = 0
+    BUG = 1
+    USAGE = 2
+    REJECTED = 10
+    UNSUPPORTED = 20
+    MALFORMED = 30
+    UNAVAILABLE = 40
+
+
+class Check(StrEnum):
+    """The closed set of check ids; meaning and clause of each stand in ``docs/checks.md``."""
+
+    # Evidence: the form of the report (AMD 56860, table "ATTESTATION_REPORT")
+    SNP_REPORT_SIZE = "snp.report.size"
+    SNP_REPORT_VERSION = "snp.report.version"
+    SNP_REPORT_SIGNATURE_ALGO = "snp.report.signature_algo"
+    SNP_REPORT_SIGNED = "snp.report.signed"
+    SNP_REPORT_RESERVED = "snp.report.reserved"
+    SNP_PRODUCT_SUPPORTED = "snp.product.supported"
+    # Endorsements: the chain
+    SNP_CA_PINNED = "snp.ca.pinned"
+    SNP_CA_CHAIN = "snp.ca.chain"
+    SNP_CA_VALIDITY = "snp.ca.validity"
+    SNP_VEK_FORMAT = "snp.vek.format"
+    SNP_VEK_ROLE = "snp.vek.role"
+    SNP_VEK_PRODUCT = "snp.vek.product"
+    SNP_VEK_EXTENSIONS = "snp.vek.extensions"
+    SNP_VEK_ISSUER = "snp.vek.issuer"
+    SNP_VEK_SIGNATURE_ALGORITHM = "snp.vek.signature_algorithm"
+    SNP_VEK_SIGNATURE = "snp.vek.signature"
+    SNP_VEK_VALIDITY = "snp.vek.validity"
+    SNP_CRL_SIGNATURE = "snp.crl.signature"
+    SNP_CRL_FRESH = "snp.crl.fresh"
+    SNP_CRL_REVOKED = "snp.crl.revoked"
+    SNP_CRL_REQUIRED = "snp.crl.required"
+    SNP_VEK_TCB = "snp.vek.tcb"
+    SNP_VEK_HWID = "snp.vek.hwid"
+    SNP_REPORT_SIGNATURE_FORMAT = "snp.report.signature_format"
+    SNP_REPORT_SIGNATURE = "snp.report.signature"
+    # Appraisal of a verified report
+    SNP_REFERENCE_VALUES = "snp.reference_values"
+    SNP_MEASUREMENT = "snp.measurement"
+    SNP_REPORT_DATA = "snp.report_data"
+    SNP_HOST_DATA = "snp.host_data"
+    SNP_FAMILY_ID = "snp.family_id"
+    SNP_IMAGE_ID = "snp.image_id"
+    SNP_REPORT_ID = "snp.report_id"
+    SNP_REPORT_ID_MA = "snp.report_id_ma"
+    SNP_SIGNER_ALLOWED = "snp.signer.allowed"
+    SNP_PRODUCT_ALLOWED = "snp.product.allowed"
+    SNP_CHIP_BOUND = "snp.chip.bound"
+    SNP_CHIP_ID_ALLOWED = "snp.chip_id.allowed"
+    SNP_CHIP_ID_DENIED = "snp.chip_id.denied"
+    SNP_CSP_ID_ALLOWED = "snp.csp_id.allowed"
+    SNP_CSP_ID_DENIED = "snp.csp_id.denied"
+    SNP_VEK_AGE = "snp.vek.age"
+    SNP_VMPL = "snp.vmpl"
+    SNP_GUEST_SVN = "snp.guest_svn"
+    SNP_POLICY_ABI = "snp.policy.abi"
+    SNP_POLICY_SMT = "snp.policy.smt"
+    SNP_POLICY_MIGRATE_MA = "snp.policy.migrate_ma"
+    SNP_POLICY_DEBUG = "snp.policy.debug"
+    SNP_POLICY_SINGLE_SOCKET = "snp.policy.single_socket"
+    SNP_POLICY_CXL_ALLOW = "snp.policy.cxl_allow"
+    SNP_POLICY_MEM_AES_256_XTS = "snp.policy.mem_aes_256_xts"
+    SNP_POLICY_RAPL_DIS = "snp.policy.rapl_dis"
+    SNP_POLICY_CIPHERTEXT_HIDING_DRAM = "snp.policy.ciphertext_hiding_dram"
+    SNP_POLICY_PAGE_SWAP_DISABLE = "snp.policy.page_swap_disable"
+    SNP_POLICY_RESERVED = "snp.policy.reserved"
+    SNP_PLATFORM_SMT_EN = "snp.platform_info.smt_en"
+    SNP_PLATFORM_TSME_EN = "snp.platform_info.tsme_en"
+    SNP_PLATFORM_ECC_EN = "snp.platform_info.ecc_en"
+    SNP_PLATFORM_RAPL_DIS = "snp.platform_info.rapl_dis"
+    SNP_PLATFORM_CIPHERTEXT_HIDING_DRAM_EN = "snp.platform_info.ciphertext_hiding_dram_en"
+    SNP_PLATFORM_ALIAS_CHECK_COMPLETE = "snp.platform_info.alias_check_complete"
+    SNP_PLATFORM_TIO_EN = "snp.platform_info.tio_en"
+    SNP_PLATFORM_RESERVED = "snp.platform_info.reserved"
+    SNP_TCB_CURRENT = "snp.tcb.current"
+    SNP_TCB_REPORTED_MINIMUM = "snp.tcb.reported_minimum"
+    SNP_TCB_LAUNCH_MINIMUM = "snp.tcb.launch_minimum"
+    SNP_TCB_FLOOR = "snp.tcb.floor"
+    SNP_FIRMWARE_PROVISIONAL = "snp.firmware.provisional"
+    SNP_FIRMWARE_BUILD = "snp.firmware.build"
+    SNP_FIRMWARE_VERSION = "snp.firmware.version"
+    SNP_ID_BLOCK_REQUIRED = "snp.id_block.required"
+    SNP_ID_KEY = "snp.id_key"
+    SNP_AUTHOR_KEY_REQUIRED = "snp.author_key.required"
+    SNP_AUTHOR_KEY = "snp.author_key"
+    SNP_LAUNCH_MIT_VECTOR = "snp.launch_mit_vector"
+    SNP_CURRENT_MIT_VECTOR = "snp.current_mit_vector"
+    SNP_CERT_TABLE = "snp.cert_table"
+    SNP_SIMULATED = "snp.simulated"
+    # Binding of keys to the report
+    BINDING_PROFILE = "binding.profile"
+    BINDING_ROLE = "binding.role"
+    BINDING_REPORT_DATA = "binding.report_data"
+    BINDING_KEY_CONFIG = "binding.key_config"
+    BINDING_TLS_SPKI = "binding.tls_spki"
+    BINDING_FRESHNESS = "binding.freshness"
+    BINDING_VALIDITY = "binding.validity"
+    BINDING_GPU = "binding.gpu"
+    BINDING_RUNTIME_CONFIG = "binding.runtime_config"
+    BINDING_IMAGE = "binding.image"
+
+
+class Status(StrEnum):
+    """Outcome of one check.  A skip is shown, carries its reason and never affirms anything."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+Value: TypeAlias = "str | int | bytes | tuple[Value, ...] | None"
+"""What a check may carry as expected or actual value; bytes become lower-case hex at the JSON edge."""
+
+
+class CheckResult(NamedTuple):
+    """What one check found."""
+
+    id: Check
+    status: Status
+    expected: Value = None
+    actual: Value = None
+    reference: str = ""
+    message: str = ""
+
+
+class Error(Exception):
+    """Base of all errors that dokimos raises on purpose."""
+
+    exit_code: ExitCode = ExitCode.BUG
+
+
+class UsageError(Error):
+    """The caller asked for something that cannot be asked for, for example a policy with an unknown key."""
+
+    exit_code = ExitCode.USAGE
+
+
+class UnsupportedEvidence(Error):
+    """The evidence is well formed, but of a kind or version that dokimos does not verify.
+
+    Attributes:
+        check: the check that found it, or None where no check is concerned.
+    """
+
+    exit_code = ExitCode.UNSUPPORTED
+
+    def __init__(self, message: str, *, check: Check | None = None) -> None:
+        super().__init__(message)
+        self.check = check
+
+
+class MalformedEvidence(Error):
+    """Bytes from outside that do not have the form which their standard demands.
+
+    Attributes:
+        check: the check that found it, or None where no check is concerned.
+    """
+
+    exit_code = ExitCode.MALFORMED
+
+    def __init__(self, message: str, *, check: Check | None = None) -> None:
+        super().__init__(message)
+        self.check = check
+
+
+class MaterialUnavailable(Error):
+    """Something needed is not there: a certificate, a server, a model.  Worth another try once it is."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class VerificationError(Error):
+    """A check of authenticity failed.
+
+    Attributes:
+        failed: the check that failed.
+        checks: every check that ran, in order, the failed one last.
+    """
+
+    exit_code = ExitCode.REJECTED
+
+    def __init__(self, failed: CheckResult, checks: tuple[CheckResult, ...] = ()) -> None:
+        super().__init__(f"{failed.id}: {failed.message}")
+        self.failed = failed
+        self.checks = checks or (failed,)

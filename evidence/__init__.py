@@ -1,0 +1,1 @@
+"""Evidence: formats only.  Bytes in, frozen values out; nothing here is verified."""

@@ -1,0 +1,1 @@
+"""Reference values: what a platform must measure for given inputs."""

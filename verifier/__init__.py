@@ -1,0 +1,1 @@
+"""Verifier: authenticity, appraisal policy, appraisal, result."""
