@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 from ..evidence.snp import Product
@@ -33,15 +32,13 @@ def anchor_by_hash(certificate_sha256: bytes) -> Anchor | None:
     return _BY_HASH.get(certificate_sha256)
 
 
-@cache
-def subject(pinned: Anchor) -> tuple[tuple[str, str], ...]:
+def subject(product: Product, role: Role) -> tuple[tuple[str, str], ...]:
     """Full subject name of a pinned CA, in the form of :func:`.vek.parse_name`."""
-    return tuple(sorted((_NAME | {"2.5.4.3": pinned.subject_cn}).items()))
+    return tuple(sorted((_NAME | {"2.5.4.3": anchor(product, role).subject_cn}).items()))
 
 
-@cache
-def public_key(pinned: Anchor) -> RSAPublicKey:
+def public_key(product: Product, role: Role) -> RSAPublicKey:
     """The pinned key, ready to verify with."""
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers  # noqa: PLC0415 - formats need it not
 
-    return RSAPublicNumbers(PUBLIC_EXPONENT, pinned.modulus).public_key()
+    return RSAPublicNumbers(PUBLIC_EXPONENT, anchor(product, role).modulus).public_key()

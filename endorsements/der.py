@@ -44,52 +44,39 @@ def _fail(what: str, message: str) -> MalformedEvidence:
     return MalformedEvidence(f"{what}: {message}")
 
 
-def read(data: bytes, what: str) -> tuple[Tlv, bytes]:
-    """The first element and what follows it.
-
-    Raises:
-        MalformedEvidence: no whole element, a tag above 30, an indefinite length or one that is not minimal.
-    """
-    if len(data) < 2:
+def _element(data: bytes, start: int, what: str) -> tuple[Tlv, int]:
+    """The element at `start` and the offset behind it."""
+    size = len(data)
+    if start + 2 > size:
         raise _fail(what, "an element is cut off")
-    tag, length, start = data[0], data[1], 2
+    tag, length, content = data[start], data[start + 1], start + 2
     if tag & 0x1F == 0x1F:
         raise _fail(what, "a tag of more than one byte")
     if length > 0x7F:
         count = length & 0x7F
-        if not 1 <= count <= 3 or len(data) < 2 + count:
+        if not 1 <= count <= 3 or content + count > size:
             raise _fail(what, "a length that is indefinite, cut off or absurd")
-        start += count
-        length = int.from_bytes(data[2:start], "big")
-        if length < 0x80 or data[2] == 0:
+        length = int.from_bytes(data[content : content + count], "big")
+        if length < 0x80 or data[content] == 0:
             raise _fail(what, "a length that is not minimal")
-    end = start + length
-    if end > len(data):
+        content += count
+    end = content + length
+    if end > size:
         raise _fail(what, "an element is cut off")
-    return Tlv(tag, data[start:end], data[:end]), data[end:]
-
-
-def expect(data: bytes, tag: int, what: str) -> tuple[Tlv, bytes]:
-    """The first element, which must have this tag, and what follows it.
-
-    Raises:
-        MalformedEvidence: as :func:`read`, or another tag.
-    """
-    tlv, rest = read(data, what)
-    if tlv.tag != tag:
-        raise _fail(what, f"tag {tag:#04x} wanted, {tlv.tag:#04x} found")
-    return tlv, rest
+    return Tlv(tag, data[content:end], data[start:end]), end
 
 
 def only(data: bytes, tag: int, what: str) -> Tlv:
     """The one element that must fill the data.
 
     Raises:
-        MalformedEvidence: as :func:`expect`, or bytes behind it.
+        MalformedEvidence: cut off, an indefinite or not minimal length, another tag, or bytes behind it.
     """
-    tlv, rest = expect(data, tag, what)
-    if rest:
-        raise _fail(what, f"{len(rest)} bytes behind the element")
+    tlv, end = _element(data, 0, what)
+    if tlv.tag != tag:
+        raise _fail(what, f"tag {tag:#04x} wanted, {tlv.tag:#04x} found")
+    if end != len(data):
+        raise _fail(what, f"{len(data) - end} bytes behind the element")
     return tlv
 
 
@@ -97,13 +84,14 @@ def children(value: bytes, what: str, limit: int = 64) -> list[Tlv]:
     """All elements of a constructed value, at most `limit`.
 
     Raises:
-        MalformedEvidence: as :func:`read`, or too many.
+        MalformedEvidence: cut off, a tag above 30, an indefinite or not minimal length, or too many.
     """
     found: list[Tlv] = []
-    while value:
+    end = 0
+    while end < len(value):
         if len(found) == limit:
             raise _fail(what, f"more than {limit} elements")
-        tlv, value = read(value, what)
+        tlv, end = _element(value, end, what)
         found.append(tlv)
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from ..errors import Check, MalformedEvidence
 from ..evidence.snp import SigningKey, Tcb
@@ -69,6 +70,7 @@ def _fail(message: str, check: Check = Check.SNP_VEK_FORMAT) -> MalformedEvidenc
     return MalformedEvidence(f"{_WHAT}: {message}", check=check)
 
 
+@lru_cache(maxsize=64)  # the same few names stand in every certificate
 def parse_name(value: bytes, what: str) -> tuple[tuple[str, str], ...]:
     """Attribute types and values of an X.501 name, sorted, so that the order of its parts does not matter.
 
@@ -203,8 +205,11 @@ def _level(values: dict[str, bytes], name: str) -> int:
     """A security patch level: an INTEGER of 0 to 255 that must be there."""
     if name not in values:
         raise _fail(f"extension {name} is missing", Check.SNP_VEK_EXTENSIONS)
+    value = values[name]
+    if len(value) == 3 and value[:2] == b"\x02\x01" and value[2] < 0x80:
+        return value[2]  # the usual form, read nine times per leaf
     what = f"{_WHAT}: extension {name}"
-    level = der.integer(der.only(values[name], der.INTEGER, what).value, what)
+    level = der.integer(der.only(value, der.INTEGER, what).value, what)
     if not 0 <= level <= 0xFF:
         raise _fail(f"extension {name} is {level}, not a byte", Check.SNP_VEK_EXTENSIONS)
     return level

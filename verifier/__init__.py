@@ -1,1 +1,3 @@
 """Verifier: authenticity, appraisal policy, appraisal, result."""
+
+from .. import __version__ as __version__  # a bare import from the checkout must fail: no second copy
