@@ -98,6 +98,14 @@ def _algorithm(data: bytes, what: str) -> bytes:
     return parts[1].raw
 
 
+def _positive_serial(data: bytes, what: str) -> None:
+    """RFC 5280 4.1.2.2; `cryptography` only warns of it, and not for ever."""
+    tbs = der.children(der.only(data, der.SEQUENCE, what).value, what, 3)[0]
+    serials = [tlv for tlv in der.children(tbs.value, what) if tlv.tag == der.INTEGER]
+    if not serials or der.integer(serials[0].value, what) <= 0:
+        raise MalformedEvidence(f"{what}: the serial number is not positive (RFC 5280 4.1.2.2)")
+
+
 def _name(encoded: bytes, what: str) -> tuple[tuple[str, str], ...]:
     return parse_name(der.only(encoded, der.SEQUENCE, what).value, what)
 
@@ -115,6 +123,7 @@ def parse_ca(data: bytes) -> CaCertificate:
     if len(data) > MAX_CERTIFICATE:
         raise MalformedEvidence(f"{what}: larger than {MAX_CERTIFICATE} bytes")
     algorithm = _algorithm(data, what)
+    _positive_serial(data, what)
     try:
         certificate = x509.load_der_x509_certificate(data)
         key = certificate.public_key()
