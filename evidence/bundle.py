@@ -100,7 +100,7 @@ def _record(collection: dict[str, object], label: str, kind: Kind) -> bytes:
 
 def _numbered(collection: dict[str, object], prefix: str, kind: Kind, limit: int) -> tuple[bytes, ...]:
     """The records prefix/0, prefix/1, ... without a gap; others stay unread and are found by the caller's count."""
-    found = []
+    found: list[bytes] = []
     while len(found) < limit and f"{prefix}/{len(found)}" in collection:
         found.append(_record(collection, f"{prefix}/{len(found)}", kind))
     return tuple(found)

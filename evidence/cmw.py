@@ -95,7 +95,7 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise MalformedEvidence("CMW: a number that no wrapper holds")
+    raise MalformedEvidence(f"CMW: {text[:32]} is a number that no wrapper holds")
 
 
 def _indicator(text: str) -> int:

@@ -1,1 +1,3 @@
 """Reference values: what a platform must measure for given inputs."""
+
+from .. import __version__ as __version__  # a bare import from the checkout must fail: no second copy

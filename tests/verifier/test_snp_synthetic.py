@@ -1,4 +1,4 @@
-"""Authenticity on the synthetic vectors: the platforms, versions and forgeries of which no real evidence is to be had."""
+"""Authenticity on the synthetic vectors: platforms, versions and forgeries of which there is no real evidence."""
 
 from __future__ import annotations
 

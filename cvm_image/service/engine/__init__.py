@@ -1,1 +1,3 @@
 """Inference engines behind one interface."""
+
+from .... import __version__ as __version__  # a bare import from the checkout must fail: no second copy

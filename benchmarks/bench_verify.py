@@ -1,0 +1,131 @@
+"""Figures of parsing and verifying SNP reports, and of what an import costs, each beside its yardstick."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import timeit
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+from dokimos.endorsements import amd, pss
+from dokimos.endorsements.amd_anchors import Role
+from dokimos.evidence.snp import SIGNED_SIZE, parse_report
+from dokimos.verifier.snp import verify_snp
+from dokimos.verifier.snp_endorsements import SnpEndorsements
+from dokimos.verifier.trust import SnpTrust
+
+
+class Figure(NamedTuple):
+    what: str
+    measured: str
+    yardstick: str
+    ratio: float | None
+    goal: str
+    met: bool
+
+
+def _interleaved(first, second, rounds: int = 25, number: int = 40) -> tuple[float, float]:
+    """Best seconds per call of both, measured in turns, so that both see the same machine."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for found, function in zip(times, (first, second), strict=True):
+            found.append(timeit.timeit(function, number=number) / number)
+    return min(times[0]), min(times[1])
+
+
+def _starts(arguments: list[str], rounds: int = 15) -> float:
+    """Best seconds of a new interpreter with these arguments."""
+    best = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _case(vectors: Path | None) -> tuple[bytes, SnpEndorsements, SnpTrust, datetime]:
+    """A real Genoa report where the real vectors are at hand, else a simulated one, which also brings its CAs."""
+    if vectors is None:
+        raise SystemExit("set DOKIMOS_VECTORS: the figures are of a real report")
+    folder = vectors / "snp" / "ms_genoa"
+    at = datetime.fromisoformat(json.loads((folder / "manifest.json").read_bytes())["expected"]["at"])
+    endorsements = SnpEndorsements(vek=(folder / "vek.der").read_bytes())
+    return (folder / "report.bin").read_bytes(), endorsements, SnpTrust(), at
+
+
+def figures(vectors: Path | None) -> list[Figure]:
+    """All figures of this module."""
+    report, endorsements, trust, at = _case(vectors)
+    verified = verify_snp(report, endorsements, trust=trust, at=at)
+    kept = verified.endorsement
+    assert kept is not None
+    key, vek = kept.key, verified.vek
+    issuer = amd.public_key(verified.product, Role.ASK)
+    r = int.from_bytes(verified.report.signature_r, "little")
+    s = int.from_bytes(verified.report.signature_s, "little")
+    signature, signed = utils.encode_dss_signature(r, s), report[:SIGNED_SIZE]
+
+    def bare() -> None:
+        key.verify(signature, signed, ec.ECDSA(hashes.SHA384()))
+
+    def bare_chain() -> None:
+        # The leaf is new in a cold chain, so its key has to be loaded; OpenSSL also prepares a key when it is first used.
+        assert pss.verifies(issuer, vek.signature, vek.tbs)
+        loaded = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), vek.spki[-97:])
+        loaded.verify(signature, signed, ec.ECDSA(hashes.SHA384()))
+
+    warm, bare_warm = _interleaved(lambda: verify_snp(report, kept, trust=trust, at=at), bare)
+    cold, bare_cold = _interleaved(lambda: verify_snp(report, endorsements, trust=trust, at=at), bare_chain)
+    parse = min(timeit.repeat(lambda: parse_report(report), number=5000, repeat=7)) / 5000
+    empty = _starts(["-c", "pass"])
+    imported = _starts(["-c", "import dokimos.verifier, dokimos.verifier.snp, dokimos.verifier.appraise"])
+    helped = _starts(["-m", "dokimos", "--help"])
+    return [
+        Figure(
+            "verify one report, chain already seen",
+            f"{warm * 1e3:.3f} ms",
+            f"one bare P-384 verification, {bare_warm * 1e3:.3f} ms",
+            warm / bare_warm,
+            "<= 1.3 x",
+            warm / bare_warm <= 1.3,
+        ),
+        Figure(
+            "verify one report, cold chain",
+            f"{cold * 1e3:.3f} ms",
+            f"its bare signature checks (RSA-4096-PSS; P-384 with a key just loaded), {bare_cold * 1e3:.3f} ms",
+            cold / bare_cold,
+            "<= 1.5 x",
+            cold / bare_cold <= 1.5,
+        ),
+        Figure(
+            "parse a report",
+            f"{1 / parse:,.0f} a second",
+            "-",
+            None,
+            ">= 50,000 a second",
+            1 / parse >= 50_000,
+        ),
+        Figure(
+            "import the verifier",
+            f"{imported - empty:.3f} s beyond an empty interpreter",
+            f"an empty interpreter, {empty:.3f} s",
+            imported / empty,
+            "<= 0.25 s beyond",
+            imported - empty <= 0.25,
+        ),
+        Figure(
+            "dokimos --help",
+            f"{helped:.3f} s in all",
+            f"an empty interpreter, {empty:.3f} s",
+            helped / empty,
+            "<= 0.35 s",
+            helped <= 0.35,
+        ),
+    ]
