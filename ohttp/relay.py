@@ -254,7 +254,10 @@ class _Relay:
 
 
 def _check_url(url: str, *, base: bool) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise UsageError(f"not a URL: {url!r}") from exc
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise UsageError(f"not a gateway's http or https URL: {url!r}")
     if parts.query or parts.fragment or (base and parts.path not in ("", "/")):

@@ -12,7 +12,7 @@ SEEDS: list[bytes] = [
         bhttp.Request(method="POST", authority="a.example", path="/", headers=(("a", "b"),), content=b"c"), pad=False
     ),
     bhttp.encode_response(bhttp.Response(status=200, content=b"c", informational=((103, (("a", "b"),)),)), pad=False),
-    bytes.fromhex("0203474554056874747073000 12f 0161 0162 00 0163 0278 79 00 0164 0165 00 0000"),
+    bytes.fromhex("02 03474554 056874747073 00 012f 0161 0162 00 0163 0278 79 00 0164 0165 00 0000"),
     bytes.fromhex("03 4066 0161 0162 00 40c8 00 0178 00 00"),
 ]
 

@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     Serve = Callable[..., str]
 
 REQ, RES = "message/ohttp-req", "message/ohttp-res"
-FAST = RelayLimits(request=10_000, response=10_000, receive=0.4, connect=1, answer=0.6, in_flight=2)
+FAST = RelayLimits(request=10_000, response=10_000, receive=1, connect=1, answer=2, in_flight=2)
 IDENTIFYING = {
     "User-Agent": "IDENTIFYING/1.0",
     "Cookie": "who=IDENTIFYING",
@@ -244,9 +245,11 @@ def test_a_slow_or_vanishing_client_is_let_go(relayed: str, upstream: Upstream) 
     for _ in range(FAST.in_flight + 1):
         with socket.create_connection((parts.hostname, parts.port)) as sock:
             sock.sendall(head.replace("\n", "\r\n").encode() + b"half")
-    upstream.seen.clear()
-    assert call(relayed).status_code in (200, 503)
-    assert len(upstream.seen) <= 1
+    deadline = time.monotonic() + 10
+    while call(relayed).status_code != 200:  # none of them keeps a place
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert {body for _, _, _, body in upstream.seen} == {b"sealed"}
 
 
 def test_more_requests_than_allowed_at_one_time_are_refused(relayed: str, upstream: Upstream) -> None:
@@ -282,7 +285,7 @@ def slowly(parts: int) -> AsyncIterator[bytes]:
 def cut_off() -> AsyncIterator[bytes]:
     async def stream() -> AsyncIterator[bytes]:
         yield b"half"
-        await asyncio.sleep(1)  # longer than the relay waits
+        await asyncio.sleep(3)  # longer than the relay waits
 
     return stream()
 
@@ -296,7 +299,7 @@ def cut_off() -> AsyncIterator[bytes]:
         ("a redirect", lambda: RedirectResponse("/dokimos/v1/bundle", 307), 502),
         ("too long", lambda: Response(bytes(10_001), media_type=RES), 502),
         ("a coding", lambda: Response(b"x", media_type=RES, headers={"Content-Encoding": "gzip"}), 502),
-        ("dripping", lambda: StreamingResponse(slowly(8), media_type=RES), 504),
+        ("dripping", lambda: StreamingResponse(slowly(20), media_type=RES), 504),
         ("stuck", lambda: StreamingResponse(cut_off(), media_type=RES), 504),
         ("an error", lambda: Response(b"IDENTIFYING", 400, media_type=RES), 400),
         ("a failure", lambda: Response(b"IDENTIFYING", 500), 500),
@@ -386,6 +389,7 @@ def test_nothing_of_client_or_content_is_logged(
         ({"/": "https://user@gateway.example/"}, None),
         ({"/": "https://gateway.example/?q"}, None),
         ({"/": "https://"}, None),
+        ({"/": "https://[::1/"}, None),
         ({"/": "https://gateway.example/"}, "https://gateway.example/path"),
         ({"/": "https://gateway.example/"}, "https://gateway.example/#f"),
     ],

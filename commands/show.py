@@ -1,0 +1,67 @@
+"""How results look on a terminal: one table of checks, one line of verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import CheckResult, Status, Value
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..verifier.result import AttestationResult
+
+_STYLES = {Status.PASS: "green", Status.FAIL: "bold red", Status.SKIP: "yellow"}
+_WIDTH = 48
+
+
+def value_text(value: Value, width: int = _WIDTH) -> str:
+    """A value of a check in at most `width` characters; bytes in hex."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        text = ", ".join(value_text(part, width) for part in value)
+    else:
+        text = value.hex() if isinstance(value, bytes) else str(value)
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def check_table(checks: tuple[CheckResult, ...], *, title: str, skips: bool = False) -> Table:
+    """One row per check; checks that did not run only with `skips`."""
+    table = Table(title=title, title_justify="left", title_style="bold", expand=False, pad_edge=False)
+    table.add_column("check", no_wrap=True)
+    table.add_column("status")
+    table.add_column("found", overflow="fold")
+    for check in checks:
+        if check.status is Status.SKIP and not skips:
+            continue
+        found = value_text(check.actual)
+        if check.status is Status.FAIL:
+            wanted = value_text(check.expected)
+            found = "; ".join(filter(None, (check.message, wanted and f"wanted {wanted}", found and f"found {found}")))
+        elif check.status is Status.SKIP:
+            found = check.message
+        table.add_row(str(check.id), Text(str(check.status), _STYLES[check.status]), found)
+    return table
+
+
+def verdict_line(result: AttestationResult) -> Text:
+    """The verdict, what did not run, and SIMULATED where the evidence proves nothing about hardware."""
+    accepted = result.verdict == "accepted"
+    line = Text(result.verdict.upper(), "bold green" if accepted else "bold red")
+    counts = {status: sum(check.status is status for check in result.checks) for status in Status}
+    line.append(
+        f"  {counts[Status.PASS]} checks passed, {counts[Status.FAIL]} failed, {counts[Status.SKIP]} did not run", "none"
+    )
+    if result.simulated:
+        line.append("  SIMULATED: this evidence proves nothing about hardware", "bold yellow")
+    return line
+
+
+def show_result(console: Console, result: AttestationResult, *, title: str, skips: bool = False) -> None:
+    """Table and verdict."""
+    console.print(check_table(result.checks, title=title, skips=skips))
+    console.print(verdict_line(result))
