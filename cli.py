@@ -61,9 +61,8 @@ def root() -> None:
 def main() -> None:
     """Entry point of the console script and of ``python -m dokimos``."""
     try:
-        root.main(standalone_mode=False, prog_name="dokimos")
-    except click.exceptions.Exit as exc:
-        sys.exit(exc.exit_code)
+        # Without standalone mode, click returns the code with which a command ended itself.
+        code = root.main(standalone_mode=False, prog_name="dokimos")
     except click.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)
@@ -73,4 +72,4 @@ def main() -> None:
     except Error as exc:
         click.echo(f"error: {exc}", err=True)
         sys.exit(exc.exit_code)
-    sys.exit(ExitCode.ACCEPTED)
+    sys.exit(code if isinstance(code, int) else ExitCode.ACCEPTED)

@@ -97,9 +97,7 @@ def decode(data: bytes) -> Answer:
         count is None or type(count) is int for count in counts
     ):
         raise MalformedEvidence("the service's answer is no chat completion")
-    return Answer(
-        text=text, model=model, finish_reason=finish, prompt_tokens=counts[0], completion_tokens=counts[1]
-    )
+    return Answer(text=text, model=model, finish_reason=finish, prompt_tokens=counts[0], completion_tokens=counts[1])
 
 
 def _reason(document: object) -> str:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from ..errors import Check, CheckResult, MalformedEvidence, MaterialUnavailable, Status, VerificationError
+from ..errors import Check, CheckResult, MaterialUnavailable, Status, VerificationError
 from ..evidence import bundle
 from ..ohttp import keys, ohttp
 from ..verifier.bundle import VerifiedBundle, verify_bundle
@@ -186,9 +186,7 @@ class Session:
             Error: as :meth:`send`.
         """
         options = {"model": model, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
-        return chat.decode(
-            self.send(lambda at: chat.encode(messages, at=at, authority=self._authority, **options))
-        )
+        return chat.decode(self.send(lambda at: chat.encode(messages, at=at, authority=self._authority, **options)))
 
     def close(self) -> None:
         """Close all connections."""

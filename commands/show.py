@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from ..verifier.result import AttestationResult
 
 _STYLES = {Status.PASS: "green", Status.FAIL: "bold red", Status.SKIP: "yellow"}
-_WIDTH = 48
+_WIDTH = 40
 
 
 def value_text(value: Value, width: int = _WIDTH) -> str:
-    """A value of a check in at most `width` characters; bytes in hex."""
+    """A value of a check in at most `width` characters, the middle left out; bytes in hex."""
     if value is None:
         return ""
     if isinstance(value, tuple):
         text = ", ".join(value_text(part, width) for part in value)
     else:
         text = value.hex() if isinstance(value, bytes) else str(value)
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    if len(text) <= width:
+        return text
+    return f"{text[: width // 2]}…{text[-(width // 2 - 1) :]}"
 
 
 def check_table(checks: tuple[CheckResult, ...], *, title: str, skips: bool = False) -> Table:
@@ -54,7 +56,8 @@ def verdict_line(result: AttestationResult) -> Text:
     line = Text(result.verdict.upper(), "bold green" if accepted else "bold red")
     counts = {status: sum(check.status is status for check in result.checks) for status in Status}
     line.append(
-        f"  {counts[Status.PASS]} checks passed, {counts[Status.FAIL]} failed, {counts[Status.SKIP]} did not run", "none"
+        f"  {counts[Status.PASS]} checks passed, {counts[Status.FAIL]} failed, {counts[Status.SKIP]} did not run",
+        "none",
     )
     if result.simulated:
         line.append("  SIMULATED: this evidence proves nothing about hardware", "bold yellow")
