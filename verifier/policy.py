@@ -352,10 +352,11 @@ class SnpPolicy:
     minimum_launch_tcb: TcbMinimum | None = field(
         default=None, metadata=key(_MINIMUM, "lowest levels of LAUNCH_TCB, each by itself", _NO_CHECK)
     )
+    # Large clouds run like that for months; a default that refused it would refuse them.
     permit_provisional_firmware: bool = field(
-        default=False,
+        default=True,
         metadata=key(
-            BOOLEAN, "COMMITTED may be below CURRENT, so the host may still roll back", "false: they must be equal"
+            BOOLEAN, "COMMITTED may be below CURRENT, so the host may still roll back", "true; the result says both"
         ),
     )
     minimum_build: int | None = field(default=None, metadata=key(integer(0, 255), "lowest CURRENT_BUILD", _NO_CHECK))
