@@ -469,16 +469,11 @@ def _consistent(snp: SnpPolicy) -> None:
     """Refuse what no report could ever meet, or what would quietly win over something else."""
     if snp.report_data is not None and snp.report_data_prefix is not None:
         raise refuse("snp.report_data_prefix", "not beside snp.report_data")
-    for allowed, denied in (
-        ("products", "denied_products"),
-        ("chip_ids", "denied_chip_ids"),
-        ("csp_ids", "denied_csp_ids"),
-    ):
-        if allowed == "products" and snp.products == tuple(Product):
-            continue
-        both = set(getattr(snp, allowed)) & set(getattr(snp, denied))
-        if both:
-            raise refuse(f"snp.{denied}", f"also in snp.{allowed}")
+    for name in ("chip_ids", "csp_ids"):
+        if set(getattr(snp, name)) & set(getattr(snp, f"denied_{name}")):
+            raise refuse(f"snp.denied_{name}", f"names one that is also in snp.{name}")
+    if set(snp.products) <= set(snp.denied_products):
+        raise refuse("snp.denied_products", "leaves no product")
     for number, row in enumerate(snp.floors):
         if not row.levels():
             raise refuse(f"snp.floors[{number}]", "demands no level")

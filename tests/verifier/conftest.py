@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from dokimos.endorsements.vek import Vek
 from dokimos.errors import Check, CheckResult, Status
 from dokimos.evidence import cert_table

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from dokimos.errors import Check, Status, UsageError
 from dokimos.evidence.snp import Fms, Product, SigningKey
 from dokimos.verifier.appraise import RULES, appraise_snp
@@ -13,9 +18,10 @@ from dokimos.verifier.floors import TcbMinimum
 from dokimos.verifier.policy import FloorRow, FloorRule, Policy, ReservedRule, load_policy
 from dokimos.verifier.policy_keys import Version
 from dokimos.verifier.result import Verdict
+from dokimos.verifier.snp import verify_snp
+from dokimos.verifier.snp_endorsements import SnpEndorsements
+from dokimos.verifier.trust import SnpTrust
 from dokimos.verifier.verified import VerifiedSnp
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 OTHER = b"\xee"
 LOWER = bytes.fromhex("0900000000001754")  # bl 9 instead of 10
@@ -38,9 +44,9 @@ class Case(NamedTuple):
     """Evidence and policy that differ from the good ones, so that exactly this check fails."""
 
     check: Check
-    evidence: dict[str, Any] = {}
-    policy: dict[str, Any] = {}
-    call: dict[str, Any] = {}
+    evidence: Mapping[str, Any] = MappingProxyType({})
+    policy: Mapping[str, Any] = MappingProxyType({})
+    call: Mapping[str, Any] = MappingProxyType({})
 
 
 def _flipped(check: Check, field: str, value: int, bit: int) -> Case:
@@ -121,7 +127,12 @@ NEGATIVE = [
         Check.SNP_TCB_CURRENT,
         {"current_tcb": bytes.fromhex("09ff00000000ffff"), "committed_tcb": bytes.fromhex("09ff00000000ffff")},
     ),
-    Case(Check.SNP_TCB_REPORTED_MINIMUM, {"reported_tcb": bytes.fromhex("09ff00000000ff54")}),
+    Case(Check.SNP_TCB_REPORTED_MINIMUM, {"reported_tcb": LOWER}),
+    # Nor do higher components make up for the lower one.
+    Case(
+        Check.SNP_TCB_REPORTED_MINIMUM,
+        {name: bytes.fromhex("09ff00000000ffff") for name in ("reported_tcb", "current_tcb", "committed_tcb")},
+    ),
     Case(Check.SNP_TCB_REPORTED_MINIMUM, policy={"minimum_tcb": TcbMinimum(fmc=0)}),
     Case(Check.SNP_TCB_LAUNCH_MINIMUM, {"launch_tcb": LOWER}),
     Case(Check.SNP_TCB_FLOOR, {"reported_tcb": bytes.fromhex("0a00000000001753")}),
@@ -209,7 +220,7 @@ def test_a_vlek_of_a_listed_provider_is_accepted_where_the_policy_allows_vleks(
 
 @pytest.mark.parametrize("case", NEGATIVE, ids=lambda case: f"{case.check}-{NEGATIVE.index(case)}")
 def test_exactly_the_broken_check_fails(make_verified_snp, full, full_cert_table, case):
-    call = {"cert_table": full_cert_table} | case.call
+    call = {"cert_table": full_cert_table, **case.call}
     result = appraise_snp(make_verified_snp(**case.evidence), full.with_snp(**case.policy), **call)
     assert [item.id for item in result.failures] == [case.check]
     assert result.verdict is Verdict.REJECTED
@@ -422,3 +433,31 @@ def test_floors_of_the_policy_and_the_shipped_ones_must_all_be_reached(make_veri
     assert [item.id for item in result.failures] == [Check.SNP_TCB_FLOOR]
     assert low.report.fms == Fms(0x19, 0x11, 1)
     assert "AMD-SB-3019" in result.failures[0].message
+
+
+@pytest.mark.parametrize(
+    ("name", "failed"),
+    [
+        ("ms_genoa", []),
+        ("ms_milan", []),
+        ("trustee_e2e_v3", []),  # Bergamo: below the floor of Genoa, and on its own
+        ("dstack_milan", [Check.SNP_TCB_FLOOR]),
+        ("gosev_milan_v2", [Check.SNP_POLICY_DEBUG, Check.SNP_TCB_FLOOR]),
+        ("virtee_milan_v2", [Check.SNP_TCB_FLOOR]),  # version 2 names no processor
+        ("ars_az_v1", [Check.SNP_TCB_FLOOR, Check.SNP_FIRMWARE_PROVISIONAL]),
+    ],
+)
+def test_real_reports_under_shipped_floors_and_committed_firmware(vectors, name, failed):
+    found_set = vectors(f"snp/{name}")
+    verified = verify_snp(
+        found_set.bytes("report.bin"),
+        SnpEndorsements(vek=found_set.bytes("vek.der")),
+        trust=SnpTrust(),
+        at=datetime(2026, 7, 1, tzinfo=UTC),
+    )
+    policy = Policy(schema=1).with_snp(
+        measurements=(verified.report.measurement,),
+        tcb_floor=FloorRule.SHIPPED,
+        permit_provisional_firmware=False,
+    )
+    assert [item.id for item in appraise_snp(verified, policy).failures] == failed

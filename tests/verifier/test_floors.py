@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-from dokimos.evidence.snp import Fms, Product, Tcb, product_of
-from dokimos.verifier.floors import AS_OF, SHIPPED, Floor, TcbMinimum, floors_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dokimos.evidence.snp import Fms, Product, Tcb, product_of
+from dokimos.verifier.floors import AS_OF, SHIPPED, Floor, TcbMinimum, floors_for
 
 
 def test_every_row_has_source_and_dates():
