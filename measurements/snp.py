@@ -308,3 +308,31 @@ def launch_digest(launch: SnpLaunch) -> bytes:
         UnsupportedEvidence: as :func:`digests`.
     """
     return launch_digests(launch, (launch.vcpus,), (launch.vcpu_type,))[0].digest
+
+
+def sev_launch_digest(launch: SnpLaunch, *, es: bool) -> bytes:
+    """The launch digest of SEV or SEV-ES, 32 bytes: one SHA-256 over firmware, hash table and, for ES, the VMSAs.
+
+    For owners of older machines and for comparison; dokimos verifies no reports of these.
+
+    Raises:
+        MalformedEvidence: the firmware cannot be read.
+        UsageError: as :func:`launch_digests`.
+        UnsupportedEvidence: a kernel that the firmware would not measure, or processors that it cannot start.
+    """
+    from sevsnpmeasure.sev_mode import SevMode  # noqa: PLC0415 - only who measures pays
+    from sevsnpmeasure.vmsa import VMSA  # noqa: PLC0415
+
+    ovmf, hashes = parse_ovmf(launch.ovmf), launch.hashes()
+    if hashes is not None and ovmf.hash_table_gpa is None:
+        raise UnsupportedEvidence("a kernel is given, but this firmware has no (live) hash table for it")
+    digest = hashlib.sha256(ovmf.data + (hashes.table() if hashes else b""))
+    if es:
+        if launch.vcpus > 1 and ovmf.reset_eip is None:
+            raise UnsupportedEvidence("the firmware has no SEV-ES reset block: it can start one virtual processor only")
+        signature = known_vcpu_types().get(launch.vcpu_type)
+        if signature is None or not 1 <= launch.vcpus <= MAX_VCPUS:
+            raise UsageError("an unknown type or an impossible number of virtual processors")
+        for page in VMSA(SevMode.SEV_ES, ovmf.reset_eip or 0, signature, 0).pages(launch.vcpus):
+            digest.update(page)
+    return digest.digest()
