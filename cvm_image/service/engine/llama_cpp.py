@@ -1,0 +1,199 @@
+"""The CPU engine: llama.cpp (xllamacpp), a fresh process for every request, the next one started beforehand."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, BinaryIO, Final
+
+from ....errors import MaterialUnavailable
+from ...fetch import Model
+from . import worker
+from .base import Busy, ChatAnswer, ChatRequest, EngineFailed, EngineInfo, TooLarge
+
+CONTEXT: Final = 2048
+_LOAD_SECONDS = 60.0
+
+
+class _Worker:
+    """One process, from its start to its one answer."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, close_fds=True
+        )
+        self.pid = self._process.pid
+
+    def _streams(self) -> tuple[BinaryIO, BinaryIO]:
+        if self._process.stdin is None or self._process.stdout is None:
+            raise EngineFailed
+        return self._process.stdin, self._process.stdout  # type: ignore[return-value]  # binary: no text mode above
+
+    def exchange(self, request: dict[str, Any] | None, seconds: float) -> dict[str, Any]:
+        """Send a request (or none, to wait for readiness) and take the next frame; the process dies at the deadline.
+
+        Raises:
+            EngineFailed: no frame.
+        """
+        stdin, stdout = self._streams()
+        timer = threading.Timer(seconds, self._process.kill)
+        timer.start()
+        try:
+            if request is not None:
+                worker.write_frame(stdin, request)
+            found = worker.read_frame(stdout)
+        except (OSError, ValueError):
+            found = None
+        finally:
+            timer.cancel()
+        if found is None:
+            raise EngineFailed
+        return found
+
+    def end(self) -> None:
+        """Kill it, if it still runs, and reap it."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+class LlamaCppEngine:
+    """Answers with a GGUF model on the CPU.
+
+    Args:
+        model: the model's file.
+        threads: threads of one process.
+        active: requests that are worked on at one time; more are refused as busy.
+        seconds: time for one answer.
+
+    Raises:
+        MaterialUnavailable: the engine extra is not installed.
+    """
+
+    def __init__(self, model: Model, *, threads: int = 1, active: int = 2, seconds: float = 120.0) -> None:
+        try:
+            installed = version("xllamacpp")
+        except PackageNotFoundError as exc:
+            raise MaterialUnavailable("the CPU engine is not installed: pip install 'dokimos[engine]'") from exc
+        self._info = EngineInfo(
+            name="llama.cpp (xllamacpp)",
+            version=installed,
+            model=model.alias,
+            model_sha256=model.sha256,
+            max_context=CONTEXT,
+            isolation="process",
+        )
+        self._command = [sys.executable, "-m", worker.__name__, str(model.path), str(CONTEXT), str(threads)]
+        self._seconds = seconds
+        self._slots = threading.BoundedSemaphore(active)
+        self._lock = threading.Lock()
+        self._running: set[_Worker] = set()
+        self._next: _Worker | None = None
+        self._closed = False
+        self._prepare()
+
+    @property
+    def info(self) -> EngineInfo:
+        """What it is."""
+        return self._info
+
+    @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """Processes that are there now, for those who watch them."""
+        with self._lock:
+            return tuple(sorted(process.pid for process in self._running))
+
+    def _start(self) -> _Worker:
+        with self._lock:
+            if self._closed:
+                raise EngineFailed
+            process = _Worker(self._command)
+            self._running.add(process)
+            return process
+
+    def _prepare(self) -> None:
+        """Start the process for the request after this one; it loads while nobody waits for it."""
+        try:
+            process = self._start()
+        except (OSError, EngineFailed):
+            return
+        with self._lock:
+            surplus, self._next = self._next, process
+        if surplus is not None:
+            self._end(surplus)
+
+    def _take(self) -> _Worker:
+        with self._lock:
+            process, self._next = self._next, None
+        return process or self._start()
+
+    def _end(self, process: _Worker) -> None:
+        process.end()
+        with self._lock:
+            self._running.discard(process)
+
+    def chat(self, request: ChatRequest) -> ChatAnswer:
+        """Answer one chat in a process of its own, which then ends.
+
+        Raises:
+            Busy: as many requests as allowed are being worked on.
+            TooLarge: the chat does not fit into the context.
+            EngineFailed: the process died, or took too long.
+        """
+        if not self._slots.acquire(blocking=False):
+            raise Busy
+        try:
+            return self._chat(request)
+        finally:
+            self._slots.release()
+
+    def _chat(self, request: ChatRequest) -> ChatAnswer:
+        try:
+            process = self._take()
+        except OSError:
+            raise EngineFailed from None
+        try:
+            process.exchange(None, _LOAD_SECONDS)
+            self._prepare()
+            found = process.exchange(_document(request), self._seconds)
+        finally:
+            self._end(process)
+        if found.get("error") == "too-large":
+            raise TooLarge
+        try:
+            return ChatAnswer(
+                text=str(found["text"]),
+                finish_reason="length" if found["finish_reason"] == "length" else "stop",
+                prompt_tokens=int(found["prompt_tokens"]),
+                completion_tokens=int(found["completion_tokens"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise EngineFailed from None
+
+    def close(self) -> None:
+        """End every process."""
+        with self._lock:
+            self._closed = True
+            processes, self._next = list(self._running), None
+        for process in processes:
+            self._end(process)
+
+
+def _document(request: ChatRequest) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "messages": [{"role": role, "content": content} for role, content in request.messages],
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "stop": list(request.stop),
+        "cache_prompt": False,
+    }
+    if request.seed is not None:
+        document["seed"] = request.seed
+    return document
