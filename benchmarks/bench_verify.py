@@ -76,7 +76,7 @@ def figures(vectors: Path | None) -> list[Figure]:
         key.verify(signature, signed, ec.ECDSA(hashes.SHA384()))
 
     def bare_chain() -> None:
-        # The leaf is new in a cold chain, so its key has to be loaded; OpenSSL also prepares a key when it is first used.
+        # The leaf is new in a cold chain: its key has to be loaded, and OpenSSL prepares a key at its first use.
         assert pss.verifies(issuer, vek.signature, vek.tbs)
         loaded = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), vek.spki[-97:])
         loaded.verify(signature, signed, ec.ECDSA(hashes.SHA384()))

@@ -116,7 +116,7 @@ def fetch_model(
         MaterialUnavailable: it cannot be had or written.
         MalformedEvidence: what came is not what its hash says.
     """
-    told = progress or (lambda what, done, total: None)
+    told = progress or _silent
     override = os.environ.get(OVERRIDE)
     if override:
         path = Path(override)
@@ -135,6 +135,11 @@ def fetch_model(
     except OSError as exc:
         raise MaterialUnavailable(f"model: {exc.filename or path}: {exc.strerror}") from exc
     return Model(path=path, alias=source.alias, sha256=source.sha256)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+    del what, done, total
 
 
 def _download(source: ModelSource, scratch: Path, told: Callable[[str, int, int], None]) -> Path:

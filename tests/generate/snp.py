@@ -1,4 +1,4 @@
-"""Writes the synthetic SNP vectors: ``python tests/generate/snp.py`` from the repository's root, with dokimos installed.
+"""Writes the synthetic SNP vectors: ``python tests/generate/snp.py``, with dokimos installed.
 
 Everything is deterministic, also the signatures, so that ``test_regenerate_snp.py`` can compare byte for byte:
 

@@ -76,7 +76,7 @@ def accepted(g: ModuleType) -> list[Any]:
         ),
         case(
             name="v2-product-from-certificate",
-            description="Version 2 names no processor, and neither does the caller: the certificate's productName does.",
+            description="Version 2 names no processor, nor does the caller: the certificate's productName does.",
             version=2,
         ),
         case(
@@ -117,7 +117,7 @@ def accepted(g: ModuleType) -> list[Any]:
         ),
         case(
             name="reserved-bits-set",
-            description="Reserved bytes at 0x208, reserved platform_info and policy bits: reported, fatal by policy only.",
+            description="Reserved bytes at 0x208, reserved platform_info and policy bits: fatal by policy only.",
             report={"platform_info": 1 << 63 | 0x65, "policy": 1 << 40 | 0x30000, "patches": ((0x208, b"\x01"),)},
         ),
         case(
