@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..verifier.result import AttestationResult
 
 _STYLES = {Status.PASS: "green", Status.FAIL: "bold red", Status.SKIP: "yellow"}
-_WIDTH = 40
+_WIDTH = 36
 
 
 def value_text(value: Value, width: int = _WIDTH) -> str:
@@ -60,7 +60,7 @@ def verdict_line(result: AttestationResult) -> Text:
         "none",
     )
     if result.simulated:
-        line.append("  SIMULATED: this evidence proves nothing about hardware", "bold yellow")
+        line.append("\nSIMULATED: this evidence proves nothing about hardware", "bold yellow")
     return line
 
 

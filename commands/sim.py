@@ -1,0 +1,117 @@
+"""``dokimos sim``: the simulated platform's keys and reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..codec import unhex
+from ..errors import UsageError
+from .render import read_file
+
+_NOTE = "SIMULATED: evidence of this platform proves nothing about hardware"
+_PRODUCT = click.option(
+    "--product", type=click.Choice(["Milan", "Genoa", "Bergamo", "Turin"]), default="Milan", show_default=True
+)
+_STATE = click.option("--state", metavar="DIR", help="Folder of its keys; by default in the user's state folder.")
+
+
+@click.group()
+def command() -> None:
+    """The simulated platform: keys, launch and reports.
+
+    It writes byte-exact evidence under a root of its own, which a policy has to name by hash.
+    """
+
+
+def _folder(state: str | None) -> Path:
+    from ..attest.simulator import default_state_dir  # noqa: PLC0415 - help need not pay
+
+    return Path(state) if state else default_state_dir()
+
+
+@command.command("init")
+@_STATE
+@_PRODUCT
+def _init(state: str | None, product: str) -> None:
+    """Make the platform's keys, if they are not there, and print the root's SHA-256."""
+    from ..attest.simulator import SimulatedPlatform  # noqa: PLC0415 - help need not pay
+
+    platform = SimulatedPlatform(_folder(state), product=product)
+    click.echo(_NOTE, err=True)
+    click.echo(platform.root_sha256.hex())
+
+
+@command.command("report")
+@_STATE
+@_PRODUCT
+@click.option("--version", "report_version", type=click.IntRange(2, 5), default=5, show_default=True)
+@click.option("--vlek", is_flag=True, help="Sign with a VLEK.")
+@click.option("--measurement", metavar="HEX", help="Launch digest; instead of the files.")
+@click.option("--ovmf", metavar="FILE", help="Firmware to launch.")
+@click.option("--kernel", metavar="FILE", help="Kernel beside it.")
+@click.option("--initrd", metavar="FILE", help="Initial RAM disk beside the kernel.")
+@click.option("--append", metavar="STR", help="Command line of the kernel.")
+@click.option("--vcpus", type=click.IntRange(1, 4096), default=1, show_default=True)
+@click.option("--vcpu-type", default="EPYC-v4", show_default=True)
+@click.option("--report-data", metavar="HEX", default="00" * 64, help="64 bytes; zeros if absent.")
+@click.option("-o", "--output", metavar="DIR", required=True, help="Folder for report.bin and the certificates.")
+def _report(  # noqa: PLR0917 - one parameter per option
+    state: str | None,
+    product: str,
+    report_version: int,
+    vlek: bool,
+    measurement: str | None,
+    ovmf: str | None,
+    kernel: str | None,
+    initrd: str | None,
+    append: str | None,
+    vcpus: int,
+    vcpu_type: str,
+    report_data: str,
+    output: str,
+) -> None:
+    """Launch a guest and write one report of it, with its certificates and a revocation list."""
+    from ..attest.simulator import SimulatedPlatform  # noqa: PLC0415 - help need not pay
+    from ..evidence.snp import SigningKey  # noqa: PLC0415
+    from ..measurements.snp import SnpLaunch, launch_digest  # noqa: PLC0415
+
+    if (measurement is None) == (ovmf is None):
+        raise UsageError("either --measurement, or --ovmf with what is launched beside it")
+    if ovmf is not None:
+        launch = SnpLaunch(
+            ovmf=read_file(ovmf, "firmware", 64 << 20),
+            kernel=read_file(kernel, "kernel", 256 << 20) if kernel else None,
+            initrd=read_file(initrd, "initrd", 4 << 30) if initrd else None,
+            append=append,
+            vcpus=vcpus,
+            vcpu_type=vcpu_type,
+        )
+        digest = launch_digest(launch)
+    else:
+        digest = unhex(measurement or "", "--measurement", 48)
+    platform = SimulatedPlatform(
+        _folder(state),
+        product=product,
+        version=report_version,
+        signing_key=SigningKey.VLEK if vlek else SigningKey.VCEK,
+    )
+    guest = platform.launch(digest)
+    vek, (issuer, root), (crl,) = guest.endorsements()
+    files = {
+        "report.bin": guest.report(unhex(report_data, "--report-data", 64)).report,
+        "vek.der": vek,
+        ("asvk.der" if vlek else "ask.der"): issuer,
+        "ark.der": root,
+        "crl.der": crl,
+    }
+    folder = Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+    except OSError as exc:
+        raise UsageError(f"{output}: {exc.strerror}") from exc
+    click.echo(_NOTE, err=True)
+    click.echo(f"measurement {digest.hex()}\nroot {platform.root_sha256.hex()}")
