@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import NamedTuple, TypeAlias
 
+from . import __version__ as _version  # noqa: F401 - a bare `import errors` from a checkout must fail, not be a copy
+
 
 class ExitCode(IntEnum):
     """Exit codes of the command line."""

@@ -48,6 +48,7 @@ def _yardstick(kem: Kem) -> Callable[[], None]:
     """Encrypt and decrypt 4 KiB twice with pyca's one-shot suite of the same algorithms."""
     plaintext = os.urandom(SIZE)
     x = x25519.X25519PrivateKey.generate()
+    private: x25519.X25519PrivateKey | pyca.MLKEM768X25519PrivateKey
     if kem is Kem.X_WING:
         private = pyca.MLKEM768X25519PrivateKey(mlkem.MLKEM768PrivateKey.generate(), x)
         suite = pyca.Suite(pyca.KEM.MLKEM768_X25519, pyca.KDF.HKDF_SHA256, pyca.AEAD.AES_256_GCM)

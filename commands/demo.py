@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..client.session import Session
     from ..cvm_image.service.engine.base import Engine
-    from ..cvm_image.stand_in_cvm import SimulatedCvm
+    from ..cvm_image.service.simulated import SimulatedCvm
     from ..evidence.bundle import Bundle
     from ..verifier.policy import Policy
 
@@ -75,7 +75,7 @@ def _run(out: Console, stack: ExitStack, *, verbose: bool) -> bool:
     from ..client.session import Session  # noqa: PLC0415 - help need not pay
     from ..cvm_image.fetch import fetch_model  # noqa: PLC0415
     from ..cvm_image.service.engine.llama_cpp import LlamaCppEngine  # noqa: PLC0415
-    from ..cvm_image.stand_in_cvm import closing  # noqa: PLC0415
+    from ..cvm_image.service.simulated import closing  # noqa: PLC0415
     from ..verifier.policy import load_policy  # noqa: PLC0415
 
     out.rule("[bold]1  A simulated confidential machine, its service, a relay", align="left")
@@ -113,7 +113,7 @@ def _run(out: Console, stack: ExitStack, *, verbose: bool) -> bool:
 def _serve(stack: ExitStack, engine: Engine, state: Path, append: str | None = None) -> tuple[SimulatedCvm, str]:
     from ..cvm_image import stand_in  # noqa: PLC0415 - help need not pay
     from ..cvm_image.service.server import Server  # noqa: PLC0415
-    from ..cvm_image.stand_in_cvm import simulated_cvm  # noqa: PLC0415
+    from ..cvm_image.service.simulated import simulated_cvm  # noqa: PLC0415
 
     launch = stand_in.stand_in_launch(append or stand_in.COMMAND_LINE)
     cvm = simulated_cvm(engine, state_dir=state, launch=launch)

@@ -63,16 +63,17 @@ def _cvm(  # noqa: PLR0917 - one parameter per option
             "only --simulated runs outside of an image; the image that serves on real hardware comes later"
         )
     from ..attest.simulator import default_state_dir  # noqa: PLC0415 - help need not pay
-    from ..cvm_image import stand_in, stand_in_cvm  # noqa: PLC0415
+    from ..cvm_image import stand_in  # noqa: PLC0415
     from ..cvm_image.fetch import fetch_model  # noqa: PLC0415
     from ..cvm_image.service.engine.llama_cpp import LlamaCppEngine  # noqa: PLC0415
     from ..cvm_image.service.server import Server  # noqa: PLC0415
+    from ..cvm_image.service.simulated import closing, simulated_cvm  # noqa: PLC0415
 
     with progress() as told:
         model = fetch_model(progress=told)
     launch = stand_in.stand_in_launch(append if append is not None else stand_in.COMMAND_LINE)
-    with stand_in_cvm.closing(LlamaCppEngine(model, threads=threads)) as engine:
-        cvm = stand_in_cvm.simulated_cvm(
+    with closing(LlamaCppEngine(model, threads=threads)) as engine:
+        cvm = simulated_cvm(
             engine, state_dir=Path(state) if state else default_state_dir(), product=product, launch=launch
         )
         server = Server(cvm.app, host=host, port=port)

@@ -15,7 +15,7 @@ One folder for each case, with a ``manifest.json``::
     files           role -> file name; roles: report, vek, ark, ask, asvk, crl
     expected        verdict (accepted, rejected, unsupported, malformed) and the ids of the failed checks
 
-The cases themselves stand in ``snp_cases.py``.
+The cases themselves stand in ``snp_cases.py`` and ``snp_report_cases.py``.
 """
 
 from __future__ import annotations
@@ -116,6 +116,29 @@ def resign(
     for position, part in enumerate((univ.Any(tbs), univ.Any(algorithm or old), signature)):
         sequence.setComponentByPosition(position, part)
     return bytes(encoder.encode(sequence))
+
+
+# Changes that cases make
+
+
+def put(offset: int, data: bytes) -> Callable[[bytes], bytes]:
+    """A change to a finished report."""
+    return lambda report: report[:offset] + data + report[offset + len(data) :]
+
+
+def without(*oids: str) -> Callable[[list[Extension]], list[Extension]]:
+    """Leaves extensions of a leaf out."""
+    return lambda extensions: [extension for extension in extensions if extension.oid not in oids]
+
+
+def with_value(oid: str, value: bytes) -> Callable[[list[Extension]], list[Extension]]:
+    """A change to the content of one of AMD's extensions."""
+    return lambda extensions: [Extension(e.oid, value) if e.oid == oid else e for e in extensions]
+
+
+def and_also(*more: Extension) -> Callable[[list[Extension]], list[Extension]]:
+    """More extensions at the end."""
+    return lambda extensions: [*extensions, *more]
 
 
 # The test PKI
@@ -298,13 +321,15 @@ def file_name(role: str) -> str:
 
 
 def load_cases(generator: ModuleType | None = None) -> list[Case]:
-    """The cases of ``snp_cases.py``; it gets this very module, so that there is one Case class only."""
-    spec = importlib.util.spec_from_file_location("snp_cases", Path(__file__).with_name("snp_cases.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    cases: list[Case] = module.cases(generator or sys.modules[__name__])
+    """The cases of both files; they get this very module, so that there is one Case class only."""
+    cases: list[Case] = []
+    for name in ("snp_cases", "snp_report_cases"):
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        cases += module.cases(generator or sys.modules[__name__])
     assert len({case.name for case in cases}) == len(cases)
     return cases
 

@@ -1,4 +1,4 @@
-"""The service in a confidential machine that is simulated: the same code, keys in memory, evidence that says SIMULATED."""
+"""The service in a simulated confidential machine: the same code, keys in memory, evidence that says SIMULATED."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
-from ..attest.attester import Attester
-from ..attest.service import attestation_routes
-from ..attest.simulator import SimulatedPlatform
-from ..evidence.snp import Product
-from ..measurements.snp import SnpLaunch, launch_digest
-from ..ohttp import keys
-from .service.app import build_app
-from .service.config import runtime_config_sha256
-from .service.engine.base import Engine
-from .service.gateway import Gateway, GatewayLimits
-from .stand_in import code_manifest, stand_in_launch
+from ...attest.attester import Attester
+from ...attest.service import attestation_routes
+from ...attest.simulator import SimulatedPlatform
+from ...evidence.snp import Product
+from ...measurements.snp import SnpLaunch, launch_digest
+from ...ohttp import keys
+from ..stand_in import code_manifest, stand_in_launch
+from .app import build_app
+from .config import runtime_config_sha256
+from .engine.base import Engine
+from .gateway import Gateway, GatewayLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
