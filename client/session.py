@@ -158,7 +158,10 @@ class Session:
             reply = self._transport.post(GATEWAY_PATH, sealed, ohttp.REQUEST_TYPE, limit=_MAX_RESPONSE)
             if reply.status == 200 and reply.media_type == ohttp.RESPONSE_TYPE:
                 return opener.open(reply.content)
-            if last or _problem(reply) != ohttp.KEY_PROBLEM:
+            problem = _problem(reply)
+            if problem == ohttp.DATE_PROBLEM:
+                raise MaterialUnavailable(f"{self.url}: the clocks of this machine and of the service differ too much")
+            if last or problem != ohttp.KEY_PROBLEM:
                 # Whatever else stands in a reply without encryption comes from who knows whom: it is not shown.
                 raise MaterialUnavailable(f"{self.url} refused the request (status {reply.status})")
             self.renew()
