@@ -403,7 +403,9 @@ class BindingPolicy:
     require_nonce: bool = field(
         default=True,
         metadata=key(
-            BOOLEAN, "the statement must carry the client's own nonce; false: an epoch marker will do", "true"
+            BOOLEAN,
+            "the statement must carry the client's own nonce; false: an epoch may do, once logs are checked",
+            "true",
         ),
     )
 

@@ -43,6 +43,7 @@ class Server:
         config = uvicorn.Config(
             app,
             log_config=None,
+            log_level="critical",  # an error's traceback could quote what it failed on
             access_log=False,
             server_header=False,
             date_header=False,
