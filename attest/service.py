@@ -37,16 +37,18 @@ class _Endpoints:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != NONCE_TYPE:
             return Response(status_code=415)
-        if self._in_flight >= _IN_FLIGHT:  # a report takes the secure processor some milliseconds, one after the other
-            return Response(status_code=503)
+        nonce, refusal = await _nonce(request)
+        if refusal:
+            return Response(status_code=refusal)
+        # Counted from here on, so that clients who send slowly keep no place from others.  A report takes the secure
+        # processor some milliseconds, one after the other.
+        if self._in_flight >= _IN_FLIGHT:
+            return _busy()
         self._in_flight += 1
         try:
-            nonce = await _nonce(request)
-            if nonce is None:
-                return Response(status_code=400)
             made = await run_in_threadpool(self._attester.challenge, nonce)
         except Error:
-            return Response(status_code=503)
+            return _busy()
         finally:
             self._in_flight -= 1
         return Response(made, media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
@@ -61,18 +63,24 @@ class _Endpoints:
         return Response(made, media_type=MEDIA_TYPE)
 
 
-async def _nonce(request: Request) -> bytes | None:
-    """The content if it is a nonce in size and comes in time; nothing longer is read."""
+async def _nonce(request: Request) -> tuple[bytes, int]:
+    """The content and 0, or the status with which it is refused; nothing longer than a nonce is read."""
     out = bytearray()
     try:
         async with asyncio.timeout(_RECEIVE_SECONDS):
             async for chunk in request.stream():
                 out += chunk
                 if len(out) > NONCE_SIZE:
-                    return None
-    except (TimeoutError, ClientDisconnect):
-        return None
-    return bytes(out) if len(out) == NONCE_SIZE else None
+                    return b"", 413
+    except TimeoutError:
+        return b"", 408
+    except ClientDisconnect:
+        return b"", 400
+    return bytes(out), 0 if len(out) == NONCE_SIZE else 400
+
+
+def _busy() -> Response:
+    return Response(status_code=503)
 
 
 def attestation_routes(attester: Attester) -> list[Route]:

@@ -1,0 +1,109 @@
+"""The platform underneath: finds the interface that the kernel offers, and takes the endorsements from the host."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from ..codec import pem_or_der
+from ..errors import MaterialUnavailable
+from ..evidence import cert_table
+from ..evidence.snp import SigningKey, parse_report
+from . import sev_guest, tsm
+from .provider import REPORT_DATA_SIZE, Endorsements, Provider, Quote
+
+
+class HostPlatform:
+    """A provider that also gives the certificates which came with its reports.
+
+    Both a :class:`~dokimos.attest.provider.Provider` and the source of endorsements of an
+    :class:`~dokimos.attest.attester.Attester`.  Safe from any thread.
+
+    Args:
+        provider: where reports come from.
+    """
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._lock = threading.Lock()
+        self._last: tuple[bytes, SigningKey] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the interface."""
+        return self._provider.name
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the reports come from the simulated platform."""
+        return self._provider.simulated
+
+    def report(self, report_data: bytes, *, vmpl: int = 0) -> Quote:
+        """A fresh report; its certificate table is kept for :meth:`endorsements`.
+
+        Raises:
+            Error: as the provider's.
+        """
+        quote = self._provider.report(report_data, vmpl=vmpl)
+        if quote.cert_table is not None:
+            signed_by = parse_report(quote.report).signing_key
+            if signed_by in (SigningKey.VCEK, SigningKey.VLEK):
+                with self._lock:
+                    self._last = (quote.cert_table, SigningKey(signed_by))
+        return quote
+
+    def endorsements(self) -> Endorsements:
+        """What stands in the last certificate table; one report is made where there was none yet.
+
+        Raises:
+            MaterialUnavailable: the host gives no table for a signed report, or none with the certificate of its key.
+            MalformedEvidence: a table or certificate of a wrong form.
+        """
+        if self._last is None:
+            self.report(bytes(REPORT_DATA_SIZE))
+        with self._lock:
+            last = self._last
+        if last is None:
+            raise MaterialUnavailable(f"{self.name}: the host gives no certificate table, or the report is not signed")
+        return endorsements_of(*last)
+
+
+def endorsements_of(table: bytes, signing_key: SigningKey) -> Endorsements:
+    """The endorsements in a certificate table.
+
+    Args:
+        table: as in :mod:`dokimos.evidence.cert_table`.
+        signing_key: the key that signed the report; a table may hold the certificates of both.
+
+    Raises:
+        MaterialUnavailable: no certificate of this key.
+        MalformedEvidence: a table or certificate of a wrong form.
+    """
+    contents = cert_table.parse_cert_table(table)
+    leaf = contents.get(cert_table.VLEK if signing_key is SigningKey.VLEK else cert_table.VCEK)
+    if leaf is None:
+        raise MaterialUnavailable(f"the host's certificate table holds no {signing_key.name}")
+    cas = [ca for guid in (cert_table.ASK, cert_table.ARK) for ca in _certificates(contents.get(guid))]
+    crls = pem_or_der(contents[cert_table.CRL], "CRL", "X509 CRL") if cert_table.CRL in contents else []
+    return Endorsements(_certificates(leaf)[0], tuple(cas), tuple(crls))
+
+
+def _certificates(data: bytes | None) -> list[bytes]:
+    return pem_or_der(data, "certificate table") if data is not None else []
+
+
+def detect(root: Path = tsm.DEFAULT_ROOT, device: Path = sev_guest.DEFAULT_DEVICE) -> HostPlatform:
+    """The platform of this machine: configfs-tsm, or /dev/sev-guest where that is not there.
+
+    Args:
+        root: folder ``tsm/report`` of configfs.
+        device: the device file.
+
+    Raises:
+        MaterialUnavailable: neither is there.
+    """
+    if root.is_dir():
+        return HostPlatform(tsm.TsmProvider(root))
+    if device.exists():
+        return HostPlatform(sev_guest.SevGuestProvider(device))
+    raise MaterialUnavailable(f"not a confidential guest, or its kernel is too old: neither {root} nor {device}")
