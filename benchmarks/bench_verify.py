@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 import time
@@ -20,6 +21,12 @@ from dokimos.evidence.snp import SIGNED_SIZE, parse_report
 from dokimos.verifier.snp import verify_snp
 from dokimos.verifier.snp_endorsements import SnpEndorsements
 from dokimos.verifier.trust import SnpTrust
+
+
+# As many fields as a report has, of the same sizes.
+_LAYOUT = struct.Struct(
+    "<IIQ16s16sII8sQI4s64s48s32s48s48s32s32s8sBBB21s64s8sBBBBBBBB8sQQ152s72s72s368s",
+)
 
 
 class Figure(NamedTuple):
@@ -82,13 +89,32 @@ def _verifying(vectors: Path | None) -> list[Figure]:
 
     warm, bare_warm = _interleaved(lambda: verify_snp(report, kept, trust=trust, at=at), bare)
     cold, bare_cold = _interleaved(lambda: verify_snp(report, endorsements, trust=trust, at=at), bare_chain)
-    parse = min(timeit.repeat(lambda: parse_report(report), number=5000, repeat=7)) / 5000
+    used, bare_used = _interleaved(
+        lambda: verify_snp(report, endorsements, trust=trust, at=at),
+        lambda: (pss.verifies(issuer, vek.signature, vek.tbs), bare()),
+    )
+    parse, unpack = _interleaved(lambda: parse_report(report), lambda: _LAYOUT.unpack(report), number=2000)
     bare_one = f"one bare P-384 verification, {bare_warm * 1e3:.3f} ms"
     bare_both = f"its bare signature checks (RSA-4096-PSS; P-384 with a key just loaded), {bare_cold * 1e3:.3f} ms"
     return [
         _ratio("verify one report, chain already seen", warm, bare_one, warm / bare_warm, 1.3),
         _ratio("verify one report, cold chain", cold, bare_both, cold / bare_cold, 1.5),
-        Figure("parse a report", f"{1 / parse:,.0f} a second", "-", None, ">= 50,000 a second", 1 / parse >= 50_000),
+        Figure(
+            "the same beside a stricter yardstick",
+            f"{used * 1e3:.3f} ms",
+            f"both checks with keys that were used before, {bare_used * 1e3:.3f} ms",
+            used / bare_used,
+            "none",
+            True,
+        ),
+        Figure(
+            "parse a report",
+            f"{1 / parse:,.0f} a second",
+            f"one struct.unpack of as many fields, {unpack * 1e6:.1f} us",
+            parse / unpack,
+            ">= 50,000 a second",
+            1 / parse >= 50_000,
+        ),
     ]
 
 
