@@ -53,7 +53,7 @@ def _rows(vectors: Path | None) -> list[str]:
     rows = ["| what | measured | yardstick in the same run | ratio | goal | met |", "|---|---|---|---|---|---|"]
     for figure in figures:
         ratio = "-" if figure.ratio is None else f"{figure.ratio:.2f}"
-        met = "yes" if figure.met else "**no**"
+        met = "-" if figure.goal == "none" else "yes" if figure.met else "**no**"
         rows.append(f"| {figure.what} | {figure.measured} | {figure.yardstick} | {ratio} | {figure.goal} | {met} |")
     return rows
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 _BACKLOG = 128
+_CONNECTIONS = 256
 
 
 class Server:
@@ -49,6 +50,7 @@ class Server:
             date_header=False,
             proxy_headers=False,
             h11_max_incomplete_event_size=16 << 10,
+            limit_concurrency=_CONNECTIONS,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=2,
         )
