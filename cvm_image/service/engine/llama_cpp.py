@@ -128,10 +128,28 @@ class LlamaCppEngine:
         if surplus is not None:
             self._end(surplus)
 
-    def _take(self) -> _Worker:
+    def _ready(self) -> _Worker:
+        """A process that has loaded the model: the one that waits, or a new one where that has died meanwhile."""
         with self._lock:
-            process, self._next = self._next, None
-        return process or self._start()
+            waiting, self._next = self._next, None
+        if waiting is not None and self._loaded(waiting):
+            return waiting
+        try:
+            fresh = self._start()
+        except OSError:
+            raise EngineFailed from None
+        if not self._loaded(fresh):
+            raise EngineFailed
+        return fresh
+
+    def _loaded(self, process: _Worker) -> bool:
+        """Wait until a process has loaded the model; one that fails is ended."""
+        try:
+            process.exchange(None, _LOAD_SECONDS)
+        except EngineFailed:
+            self._end(process)
+            return False
+        return True
 
     def _end(self, process: _Worker) -> None:
         process.end()
@@ -154,12 +172,8 @@ class LlamaCppEngine:
             self._slots.release()
 
     def _chat(self, request: ChatRequest) -> ChatAnswer:
+        process = self._ready()
         try:
-            process = self._take()
-        except OSError:
-            raise EngineFailed from None
-        try:
-            process.exchange(None, _LOAD_SECONDS)
             self._prepare()
             found = process.exchange(_document(request), self._seconds)
         finally:
