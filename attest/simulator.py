@@ -192,6 +192,11 @@ class SimulatedPlatform:
         Raises:
             UsageError: a value of another size.
         """
+        sizes = [len(part) for part in (measurement, host_data, family_id, image_id)]
+        if sizes != [48, 32, 16, 16]:
+            raise UsageError(
+                "a launch has a measurement of 48 bytes, 32 of host_data, 16 of family_id and image_id each"
+            )
         tell_chip_id = not self.mask_chip_id and self.signing_key is SigningKey.VCEK
         fields = replace(
             machine_fields(self.machine, self.version, self.chip_id if tell_chip_id else b""),
