@@ -51,12 +51,13 @@ def check_table(checks: tuple[CheckResult, ...], *, title: str, skips: bool = Fa
 
 
 def verdict_line(result: AttestationResult) -> Text:
-    """The verdict, what did not run, and SIMULATED where the evidence proves nothing about hardware."""
+    """The verdict, what ran, what is known of revocation, and SIMULATED where nothing is proven about hardware."""
     accepted = result.verdict == "accepted"
     line = Text(result.verdict.upper(), "bold green" if accepted else "bold red")
     counts = {status: sum(check.status is status for check in result.checks) for status in Status}
     line.append(
-        f"  {counts[Status.PASS]} checks passed, {counts[Status.FAIL]} failed, {counts[Status.SKIP]} did not run",
+        f"  {counts[Status.PASS]} checks passed, {counts[Status.FAIL]} failed, {counts[Status.SKIP]} did not run;"
+        f" revocation {result.revocation}",
         "none",
     )
     if result.simulated:

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 
-from ..errors import CheckResult, Error, Status, UnsupportedEvidence, Value, VerificationError
+from ..errors import Check, CheckResult, Error, Status, UnsupportedEvidence, Value, VerificationError
 from ..evidence.snp import Product, SnpReport, Tcb, parse_report, product_of
 from .policy_keys import Json
+from .trust import RevocationState
 
 if TYPE_CHECKING:
     from .policy import Policy
@@ -104,6 +105,14 @@ class AttestationResult:
         found = (*self.checks, *checks)
         return replace(self, verdict=_verdict(found), checks=found)
 
+    @property
+    def revocation(self) -> RevocationState:
+        """What is known of revocation, by the checks: a list that is looked at ends with the check of its serials."""
+        ran = {check.id: check.status for check in self.checks if check.status is not Status.SKIP}
+        if ran.get(Check.SNP_CRL_FRESH) is Status.FAIL:
+            return RevocationState.STALE
+        return RevocationState.CHECKED if Check.SNP_CRL_REVOKED in ran else RevocationState.NOT_CHECKED
+
     def raise_for_verdict(self) -> None:
         """Do nothing if accepted.
 
@@ -176,6 +185,8 @@ def rejected(
     if report is not None:
         with suppress(Error):
             evidence = snp_evidence(parse_report(report))
+            if error.failed.id is Check.SNP_CRL_FRESH:
+                evidence["endorsement"] = {"revocation": str(RevocationState.STALE)}
     return AttestationResult.of(error.checks, at=at, simulated=simulated, evidence=evidence)
 
 

@@ -155,6 +155,9 @@ def test_a_stale_list_on_the_command_line_rejects(vectors):
     assert _document(fresh)["evidence"]["endorsement"]["revocation"] == "checked"
     stale = _run(*options, "--at", "2026-07-01T00:00:00Z")
     assert (stale.returncode, _failed(_document(stale))) == (ExitCode.REJECTED, ["snp.crl.fresh"])
+    assert _document(stale)["evidence"]["endorsement"] == {"revocation": "stale"}
+    assert "revocation stale" in _run(*options[:-1], "--at", "2026-07-01T00:00:00Z").stdout.decode()
+    assert "revocation not checked" in _run(*options[:3], *options[-2:-1], "--at", "2026-07-01").stdout.decode()
 
 
 def test_a_ca_that_is_not_pinned_rejects(vectors, genoa, tmp_path):
