@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import click
@@ -66,7 +67,12 @@ def _snp(  # noqa: PLR0917 - one parameter per option
     elif len(rows) == 1:
         click.echo(rows[0].digest.hex())
     else:
-        _table(rows, f"Launch digests, {vmm} as modelled by sev-snp-measure {snp.tool_version()}")
+        _table(rows, f"Launch digests, {vmm} as modelled by sev-snp-measure {_tool_version()}")
+
+
+def _tool_version() -> str:
+    """Version of sev-snp-measure: its model of a monitor is part of what a digest means."""
+    return version("sev-snp-measure")
 
 
 def _features(text: str) -> int:
@@ -90,8 +96,6 @@ def _counts(text: str) -> list[int]:
 
 
 def _document(launch: snp.SnpLaunch, rows: list[snp.Digest]) -> dict[str, object]:
-    from ..measurements.snp import tool_version  # noqa: PLC0415
-
     files = {"ovmf": launch.ovmf, "kernel": launch.kernel, "initrd": launch.initrd}
     return {
         "schema": "dokimos.measure.snp/v1",
@@ -101,7 +105,7 @@ def _document(launch: snp.SnpLaunch, rows: list[snp.Digest]) -> dict[str, object
         },
         "vmm": str(launch.vmm),
         "guest_features": f"{launch.guest_features:#x}",
-        "sev_snp_measure": tool_version(),
+        "sev_snp_measure": _tool_version(),
         "digests": [
             {
                 "vcpus": row.vcpus,

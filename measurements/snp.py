@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -200,11 +199,6 @@ def known_vcpu_types() -> dict[str, int]:
     from sevsnpmeasure.vcpu_types import CPU_SIGS  # noqa: PLC0415 - only who measures pays
 
     return dict(CPU_SIGS)
-
-
-def tool_version() -> str:
-    """Version of sev-snp-measure: its model of a monitor is part of what a digest means."""
-    return version("sev-snp-measure")
 
 
 @lru_cache(maxsize=256)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_several_print_a_table_and_json_names_the_model_of_the_monitor(files):
     assert "sev-snp-measure" in ran.stdout.decode()
     document = json.loads(_run(*options, "--json").stdout)
     assert document["schema"] == "dokimos.measure.snp/v1"
-    assert document["sev_snp_measure"] == snp.tool_version()
+    assert document["sev_snp_measure"] == version("sev-snp-measure")
     assert [(row["vcpus"], row["vcpu_type"]) for row in document["digests"]] == [
         (count, name) for name in ("EPYC-v4", "EPYC-Milan") for count in (1, 2, 4, 5, 6)
     ]
