@@ -113,6 +113,11 @@ class Attester:
             raise UsageError(f"a nonce has {NONCE_SIZE} bytes")
         return self._bundle(nonce=nonce, epoch=None, seconds=CHALLENGE_SECONDS)
 
+    @property
+    def has_epoch(self) -> bool:
+        """Whether there is a bundle for all clients."""
+        return self._epoch is not None
+
     def epoch_bundle(self) -> bytes:
         """The bundle that is the same for all clients, renewed at half of its life.
 

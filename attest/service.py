@@ -10,9 +10,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..errors import Error, MaterialUnavailable
+from ..errors import Error
 from ..evidence.bundle import MEDIA_TYPE
-from .attester import NONCE_SIZE, Attester
+from .attester import EPOCH_SECONDS, NONCE_SIZE, Attester
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,6 +25,7 @@ NONCE_TYPE: Final = "application/octet-stream"
 
 _IN_FLIGHT = 8
 _RECEIVE_SECONDS = 5.0
+_MAX_AGE = EPOCH_SECONDS // 4
 
 
 class _Endpoints:
@@ -56,15 +57,23 @@ class _Endpoints:
     async def bundle(self, request: Request) -> Response:
         """The bundle for all clients."""
         del request
+        if not self._attester.has_epoch:
+            return Response(status_code=404)
         try:
             made = await run_in_threadpool(self._attester.epoch_bundle)
-        except MaterialUnavailable:
-            return Response(status_code=404)
-        return Response(made, media_type=MEDIA_TYPE)
+        except Error:
+            return _busy()
+        # At least half of its life is left when it is handed out.  No tag: a client could be known again by it.
+        return Response(made, media_type=MEDIA_TYPE, headers={"cache-control": f"public, max-age={_MAX_AGE}"})
+
+
+def _busy() -> Response:
+    """Come again: too many at once, or no report just now."""
+    return Response(status_code=503, headers={"retry-after": "1"})
 
 
 async def _nonce(request: Request) -> tuple[bytes, int]:
-    """The content and 0, or the status with which it is refused; nothing longer than a nonce is read."""
+    """The content and 0 if it is a nonce by its size and comes in time, else the status; nothing longer is read."""
     out = bytearray()
     try:
         async with asyncio.timeout(_RECEIVE_SECONDS):
@@ -76,11 +85,7 @@ async def _nonce(request: Request) -> tuple[bytes, int]:
         return b"", 408
     except ClientDisconnect:
         return b"", 400
-    return bytes(out), 0 if len(out) == NONCE_SIZE else 400
-
-
-def _busy() -> Response:
-    return Response(status_code=503)
+    return (bytes(out), 0) if len(out) == NONCE_SIZE else (b"", 400)
 
 
 def attestation_routes(attester: Attester) -> list[Route]:

@@ -231,6 +231,33 @@ def broken_chain(g: ModuleType) -> list[Any]:
             cas=milan | {"ask": _issuer_sha256(g, milan["ask"])},
         ),
         case(
+            name="issuer-pss-mislabelled",
+            description="The signing CA's signature is as it should be, but its AlgorithmIdentifier says SHA-256.",
+            failed=chain,
+            cas=milan | {"ask": g.resign(milan["ask"], ask_signer, algorithm=pss_algorithm(1, 48))},
+        ),
+        case(
+            name="issuer-names-another-root",
+            description="The root signed the signing CA, which names another one as its issuer.",
+            failed=chain,
+            cas=milan
+            | {"ask": g.resign(milan["ask"], ask_signer, swap=(b"SIMULATED-ARK-Milan", b"SIMULATED-ARK-Nilam"))},
+        ),
+        case(
+            name="root-of-another-product",
+            description="Genoa's root, which the policy names, signed a CA that calls itself Milan's.",
+            failed=chain,
+            simulated_root=g.ca(GENOA, ARK),
+            cas={
+                "ark": g.ca(GENOA, ARK),
+                "ask": g.resign(
+                    g.ca(GENOA, ASK),
+                    g.signer(g.ca_key(GENOA, ARK)),
+                    swap=(b"SIMULATED-SEV-Genoa", b"SIMULATED-SEV-Milan"),
+                ),
+            },
+        ),
+        case(
             name="issuer-path-length-1",
             description="The signing CA may have another CA below it.",
             failed=chain,

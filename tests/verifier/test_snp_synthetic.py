@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import datetime
 from pathlib import Path
@@ -76,6 +77,15 @@ def test_a_kept_simulated_chain_is_refused_once_the_policy_no_longer_names_its_r
     with pytest.raises(VerificationError) as caught:
         verify_snp(report, kept, **arguments | {"trust": SnpTrust()})
     assert caught.value.failed.id is Check.SNP_CA_PINNED
+
+
+def test_a_report_without_processor_beside_a_leaf_of_no_known_product_is_refused():
+    _, report, endorsements, arguments = _load("v2-product-from-certificate")
+    assert arguments["product"] is None
+    unknown = dataclasses.replace(endorsements, vek=endorsements.vek.replace(b"Milan-B1", b"Nilam-B1"))
+    with pytest.raises(VerificationError) as caught:
+        verify_snp(report, unknown, **arguments)
+    assert caught.value.failed.id is Check.SNP_VEK_PRODUCT
 
 
 def test_every_check_of_authenticity_has_a_case_that_fails_by_it():
