@@ -122,6 +122,7 @@ class _Issuer(NamedTuple):
     root_name: tuple[tuple[str, str], ...]
     root_key: RSAPublicKey
     root_sha256: bytes
+    root_signs_crls: bool
     simulated: bool
     windows: tuple[Window, ...]
 
@@ -224,6 +225,7 @@ def _pinned_issuer(product: Product, role: Role) -> _Issuer:
         root_name=amd.subject(product, Role.ARK),
         root_key=amd.public_key(product, Role.ARK),
         root_sha256=root.certificate_sha256,
+        root_signs_crls=True,  # key usage of all three pinned roots
         simulated=False,
         windows=tuple(
             Window.of(Check.SNP_CA_VALIDITY, anchor.subject_cn, anchor.not_before, anchor.not_after)
@@ -259,6 +261,7 @@ def _simulated_issuer(
         root_name=root.subject,
         root_key=root.public_key,
         root_sha256=root.sha256,
+        root_signs_crls=root.crl_sign,
         simulated=True,
         windows=tuple(
             Window.of(Check.SNP_CA_VALIDITY, other.subject_cn, other.not_before, other.not_after)
@@ -339,13 +342,14 @@ def _revocation(
     for crl in lists:
         checks.require(
             crl.issuer == issuer.root_name
+            and issuer.root_signs_crls
             and crl.signature_algorithm in pss.ALGORITHM_IDENTIFIERS
             and pss.verifies(issuer.root_key, crl.signature, crl.tbs),
             Check.SNP_CRL_SIGNATURE,
-            "the revocation list is not signed by the root",
+            "the revocation list is not signed by the root, or the root may not sign lists",
             expected=dict(issuer.root_name)["2.5.4.3"],
             actual=crl.issuer_cn,
-            reference="RFC 5280 6.3.3",
+            reference="RFC 5280 6.3.3 (f) and (g)",
         )
         window = Window.of(Check.SNP_CRL_FRESH, "the revocation list", crl.this_update, crl.next_update)
         window.require(checks, at)

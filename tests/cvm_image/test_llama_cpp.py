@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -119,15 +120,30 @@ def test_an_answer_that_takes_too_long_ends_with_its_process(model):
 
 def test_more_requests_than_allowed_are_busy(model):
     engine = LlamaCppEngine(model, active=1)
+
+    def ask():
+        with contextlib.suppress(EngineFailed):
+            engine.chat(_request("Tell me a very long story about a ship.", 500))
+
+    thread = threading.Thread(target=ask)
     try:
-        thread = threading.Thread(target=lambda: engine.chat(_request(tokens=80)))
         thread.start()
-        assert _soon(lambda: _answering(engine))
+        assert _soon(lambda: len(engine.worker_pids) == 2)
+        for pid in engine.worker_pids:
+            os.kill(pid, signal.SIGSTOP)  # so that it cannot end before the second request is asked
         with pytest.raises(Busy):
             engine.chat(_request())
-        thread.join()
     finally:
         engine.close()
+        thread.join()
+
+
+def test_nothing_is_left_behind_whenever_a_process_is_killed(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    engine = LlamaCppEngine(model)
+    engine.chat(_request(tokens=2))
+    engine.close()  # while the next one loads
+    assert list(tmp_path.iterdir()) == []
 
 
 def _inodes(pid, table):

@@ -37,8 +37,21 @@ def broken_crl(g: ModuleType) -> list[Any]:
         case("other-key", "The root's name, another key.", "signature", g.crl(MILAN, key=g.ca_key(GENOA, ARK))),
         case("by-ask", "The root's name, signed by the ASK.", "signature", g.crl(MILAN, key=g.ca_key(MILAN, ASK))),
         case("other-product", "The CRL of Genoa's root.", "signature", g.crl(GENOA)),
+        case(
+            "root-may-not-sign",
+            "The root signed the CRL, but its key usage does not allow it.",
+            "signature",
+            g.crl(MILAN),
+            cas={"ark": _root_without_crl_sign(g), "ask": g.ca(MILAN, ASK)},
+            simulated_root=_root_without_crl_sign(g),
+        ),
         case("missing", "The policy demands a CRL, and none came.", "required", None, revocation="require"),
     ]
+
+
+def _root_without_crl_sign(g: ModuleType) -> bytes:
+    sign = g.signer(g.ca_key(MILAN, ARK))
+    return bytes(g.resign(g.ca(MILAN, ARK), sign, swap=(bytes.fromhex("03020106"), bytes.fromhex("03020204"))))
 
 
 def wrong_meaning(g: ModuleType) -> list[Any]:

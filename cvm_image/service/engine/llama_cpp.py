@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, BinaryIO, Final
@@ -22,8 +24,14 @@ class _Worker:
     """One process, from its start to its one answer."""
 
     def __init__(self, command: list[str]) -> None:
+        # Here and not in the process, which may be killed at any time: a folder that only this user enters.
+        self._folder = tempfile.mkdtemp(prefix="dk")
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, close_fds=True
+            [*command, self._folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            close_fds=True,
         )
         self.pid = self._process.pid
 
@@ -53,14 +61,19 @@ class _Worker:
             raise EngineFailed
         return found
 
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
     def end(self) -> None:
-        """Kill it, if it still runs, and reap it."""
+        """Kill it, if it still runs, reap it, and remove its folder."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class LlamaCppEngine:
@@ -144,12 +157,12 @@ class LlamaCppEngine:
 
     def _loaded(self, process: _Worker) -> bool:
         """Wait until a process has loaded the model; one that fails is ended."""
-        try:
+        with contextlib.suppress(EngineFailed):
             process.exchange(None, _LOAD_SECONDS)
-        except EngineFailed:
-            self._end(process)
-            return False
-        return True
+            if process.alive():  # it may have said that it is ready, and died since
+                return True
+        self._end(process)
+        return False
 
     def _end(self, process: _Worker) -> None:
         process.end()

@@ -13,7 +13,6 @@ import os
 import resource
 import struct
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -88,15 +87,14 @@ def _answer(found: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Arguments: path of the model, tokens of context, threads."""
-    model, context, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    """Arguments: path of the model, tokens of context, threads, a folder for the socket, which the parent removes."""
+    model, context, threads, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)  # whatever the library writes goes nowhere
     os.dup2(null, 2)
-    with tempfile.TemporaryDirectory(prefix="dk") as folder:
-        _confine()
-        server = _load(model, context, threads, str(Path(folder, "s.sock")))
+    _confine()
+    server = _load(model, context, threads, str(Path(folder, "s.sock")))
     write_frame(sink, {"ready": True, "pid": os.getpid()})
     request = read_frame(source)
     if request is not None:
