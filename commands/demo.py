@@ -73,7 +73,7 @@ def command(quick: bool, verbose: bool) -> None:
 
 def _run(out: Console, stack: ExitStack, *, verbose: bool) -> bool:
     from ..client.session import Session  # noqa: PLC0415 - help need not pay
-    from ..cvm_image.fetch import fetch_model  # noqa: PLC0415
+    from ..cvm_image.model import fetch_model  # noqa: PLC0415
     from ..cvm_image.service.engine.llama_cpp import LlamaCppEngine  # noqa: PLC0415
     from ..cvm_image.service.simulated import closing  # noqa: PLC0415
     from ..verifier.policy import load_policy  # noqa: PLC0415

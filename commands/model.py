@@ -49,7 +49,7 @@ def _fetch(as_json: bool) -> None:
 
     DOKIMOS_MODEL names another GGUF file to use instead.
     """
-    from ..cvm_image.fetch import fetch_model  # noqa: PLC0415 - help need not pay
+    from ..cvm_image.model import fetch_model  # noqa: PLC0415 - help need not pay
 
     with progress() as told:
         model = fetch_model(progress=told)
@@ -64,6 +64,6 @@ def _fetch(as_json: bool) -> None:
 @command.command("path")
 def _path() -> None:
     """Print where the model lies once it is fetched."""
-    from ..cvm_image.fetch import cached_path  # noqa: PLC0415 - help need not pay
+    from ..cvm_image.model import cached_path  # noqa: PLC0415 - help need not pay
 
     click.echo(str(cached_path()))

@@ -64,7 +64,7 @@ def _cvm(  # noqa: PLR0917 - one parameter per option
         )
     from ..attest.simulator import default_state_dir  # noqa: PLC0415 - help need not pay
     from ..cvm_image import stand_in  # noqa: PLC0415
-    from ..cvm_image.fetch import fetch_model  # noqa: PLC0415
+    from ..cvm_image.model import fetch_model  # noqa: PLC0415
     from ..cvm_image.service.engine.llama_cpp import LlamaCppEngine  # noqa: PLC0415
     from ..cvm_image.service.server import Server  # noqa: PLC0415
     from ..cvm_image.service.simulated import closing, simulated_cvm  # noqa: PLC0415

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dokimos.cvm_image.fetch import fetch_model
+from dokimos.cvm_image.model import fetch_model
 from dokimos.errors import ExitCode, MaterialUnavailable
 
 _PROGRAM = [sys.executable, "-m", "dokimos"]

