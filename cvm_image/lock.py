@@ -10,9 +10,10 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Final
 
-from ..errors import MalformedEvidence
+from ..errors import MalformedEvidence, MaterialUnavailable
 
 SCHEMA: Final = 1
 GROUPS: Final = ("boot", "firmware", "initrd", "kernel", "root", "tools")
@@ -153,6 +154,7 @@ _TABLES: Final[dict[str, type[Suite | Deb | Wheel | ModelFile]]] = {
     "wheels": Wheel,
     "models": ModelFile,
 }
+_TYPES: Final[dict[str, type]] = {"int": int, "bool": bool, "int | None": int, "tuple[str, ...]": list}
 _HEADER = """\
 # Written by `dokimos image lock`: every input of the image by size and SHA-256. Review it like code, change it never.
 """
@@ -224,9 +226,7 @@ def _rows(rows: object, table: str, kind: type) -> tuple[Any, ...]:
 
 
 def _parse_row(row: dict[str, Any], table: str, kind: type) -> Any:
-    types = {
-        field.name: {"int": int, "bool": bool, "int | None": int}.get(str(field.type), str) for field in fields(kind)
-    }
+    types = {field.name: _TYPES.get(str(field.type), str) for field in fields(kind)}
     optional = {field.name for field in fields(kind) if str(field.type).endswith("None")}
     _keys(row, {name: want for name, want in types.items() if name not in optional or name in row}, f"lock: {table}")
     for name, value in row.items():
@@ -259,3 +259,18 @@ def _check_value(name: str, value: Any, table: str) -> None:
         good = bool(_NAME.fullmatch(value))
     if not good:
         raise MalformedEvidence(f"lock: {table}: {name} {value!r:.80} is not acceptable")
+
+
+def read_lock(path: Path) -> Lock:
+    """Read a lock's file.
+
+    Raises:
+        MaterialUnavailable: it is not there.
+        MalformedEvidence: as :func:`parse_lock`.
+    """
+    try:
+        return parse_lock(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as exc:
+        raise MalformedEvidence(f"{path.name}: not UTF-8") from exc
+    except OSError as exc:
+        raise MaterialUnavailable(f"{path}: {exc.strerror}; write it with `dokimos image lock`") from exc

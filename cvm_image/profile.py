@@ -122,7 +122,8 @@ class Initrd:
         packages: as in :class:`Packages`.
         only: as there.
         leave_out: as there.
-        files: shell patterns of the packages' files that go in; links and folders come with them.
+        files: shell patterns of the packages' files that go in.
+        links: as in :class:`Root`.
         modules: kernel modules by name, in the order of loading; what they depend on comes before them by itself.
         overlay: as in :class:`Root`; holds /init.
         executable: as in :class:`Root`.
@@ -135,6 +136,7 @@ class Initrd:
     only: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     files: tuple[str, ...]
+    links: Mapping[str, str] = field(default_factory=dict)
     modules: tuple[str, ...]
     overlay: tuple[str, ...]
     executable: tuple[str, ...] = ("/init",)
@@ -325,7 +327,7 @@ def _judge(profile: Profile) -> None:
             raise MalformedEvidence(f"profile: file system {filesystem!r} is neither squashfs nor erofs")
     if profile.root.wheels and not profile.root.python:
         raise MalformedEvidence("profile: wheels need the version of the guest's python")
-    absolute = [*profile.root.links, *profile.root.folders, *(volume.mount for volume in profile.volumes)]
+    absolute = [*profile.root.links, *profile.initrd.links, *profile.root.folders, *(volume.mount for volume in profile.volumes)]
     for path in absolute:
         if not path.startswith("/") or ".." in path.split("/"):
             raise MalformedEvidence(f"profile: {path!r} is not an absolute path")
