@@ -20,7 +20,7 @@ from .render import console, print_json
 @click.option("--keep-archives", is_flag=True, help="Leave the archives that the file systems were made of.")
 @click.option("--quiet", is_flag=True, help="Print nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest on standard output.")
-def build(
+def build(  # noqa: PLR0917 - one parameter per option
     profile: str,
     output: str | None,
     lock: str | None,

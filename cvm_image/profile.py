@@ -327,7 +327,12 @@ def _judge(profile: Profile) -> None:
             raise MalformedEvidence(f"profile: file system {filesystem!r} is neither squashfs nor erofs")
     if profile.root.wheels and not profile.root.python:
         raise MalformedEvidence("profile: wheels need the version of the guest's python")
-    absolute = [*profile.root.links, *profile.initrd.links, *profile.root.folders, *(volume.mount for volume in profile.volumes)]
+    absolute = [
+        *profile.root.links,
+        *profile.initrd.links,
+        *profile.root.folders,
+        *(volume.mount for volume in profile.volumes),
+    ]
     for path in absolute:
         if not path.startswith("/") or ".." in path.split("/"):
             raise MalformedEvidence(f"profile: {path!r} is not an absolute path")

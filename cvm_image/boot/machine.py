@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -129,14 +128,3 @@ def free_port() -> int:
     """A TCP port on loopback that nobody listens on right now."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
-
-
-def unpacked_tools(rows: Sequence[str], unpack: Callable[[Path], None], folder: Path) -> Path:
-    """Unpack tools once and keep them; half of a tree never stays.
-
-    Args:
-        rows: what names the packages, for the folder's name.
-        unpack: fills a folder.
-        folder: where unpacked tools are kept.
-    """
-    raise NotImplementedError((rows, unpack, folder))
