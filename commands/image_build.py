@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def build(  # noqa: PLR0917 - one parameter per option
         with progress() as told:
             manifest = build_image(declared, locked, files, folder, told=told, **options)  # type: ignore[arg-type]
     if as_json:
-        print_json((folder / layout.MANIFEST).read_text())
+        print_json(json.loads((folder / layout.MANIFEST).read_text()))
     elif not quiet:
         _show(folder, time.monotonic() - started, len(manifest.artifacts))
 

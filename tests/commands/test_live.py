@@ -180,7 +180,7 @@ def test_the_demo_holds_in_all_its_parts_and_leaves_nothing_behind(tmp_path):
 
 def test_the_demo_cleans_up_when_it_is_interrupted(tmp_path):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [*_PROGRAM, "demo"]
+    command = [*_PROGRAM, "demo", "--quick"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as demo:
         below = _wait_for(lambda: _children(demo.pid))
         assert below, "the demo starts an engine"
@@ -198,7 +198,7 @@ def test_the_demo_fails_when_one_refusal_does_not_happen(monkeypatch):
     from click.testing import CliRunner  # noqa: PLC0415 - in this process, to take one check out
 
     from dokimos.cli import root  # noqa: PLC0415
-    from dokimos.commands import demo  # noqa: PLC0415
+    from dokimos.commands import demo_quick  # noqa: PLC0415
 
     def impostors(stack, engine, state, cvm):
         from dokimos.cvm_image.service.server import Server  # noqa: PLC0415
@@ -206,7 +206,7 @@ def test_the_demo_fails_when_one_refusal_does_not_happen(monkeypatch):
         server = stack.enter_context(Server(cvm.app))
         yield "nothing wrong with it", "snp.measurement", server.url
 
-    monkeypatch.setattr(demo, "_impostors", impostors)
+    monkeypatch.setattr(demo_quick, "_impostors", impostors)
     found = CliRunner().invoke(root, ["demo", "--quick"])  # by the root: click keeps what a command saw first
     assert found.exit_code == ExitCode.REJECTED
     assert "Not all of it held" in found.output

@@ -1,0 +1,111 @@
+"""``dokimos demo --quick``: the whole path on loopback, without a virtual machine."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import Check
+from .demo_parts import SHOWN, Tampered, refusals, relay
+from .model import progress
+from .show import check_table, verdict_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..client.session import Session
+    from ..cvm_image.service.engine.base import Engine
+    from ..cvm_image.service.simulated import SimulatedCvm
+    from ..evidence.bundle import Bundle
+
+CHAT = """Ana: the party starts at 8 on Friday.
+Ben: I bring the cake. Who has the keys of the hall?
+Ana: I have them. Please come at 7 to help.
+Ben: Fine, at 7."""
+_QUESTION = f"Summarise this chat in one sentence:\n\n{CHAT}"
+
+
+def run(out: Console, stack: ExitStack, *, verbose: bool) -> bool:
+    """The demo on loopback; whether all of it held."""
+    from ..client.session import Session  # noqa: PLC0415 - help need not pay
+    from ..cvm_image.model import fetch_model  # noqa: PLC0415
+    from ..cvm_image.service.engine.llama_cpp import LlamaCppEngine  # noqa: PLC0415
+    from ..cvm_image.service.simulated import closing  # noqa: PLC0415
+    from ..verifier.policy import load_policy  # noqa: PLC0415
+
+    out.rule("[bold]1  A simulated confidential machine, its service, a relay", align="left")
+    with progress() as told:
+        model = fetch_model(progress=told)
+    out.print(
+        f"model   {model.alias}, by SHA-256 {model.sha256[:16]}…  (exercises the path; do not trust its summaries)"
+    )
+    engine = stack.enter_context(closing(LlamaCppEngine(model)))
+    state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dokimos-demo-")))
+    cvm, service = _serve(stack, engine, state)
+    between = relay(stack, service)
+    out.print(f"service {service}   SIMULATED platform, root {cvm.root_sha256.hex()[:16]}…")
+    out.print(f"relay   {between}   sees who asks, not what")
+    out.print(f"policy  accepts measurement {cvm.measurement.hex()[:16]}… under that root, and nothing else\n")
+
+    out.rule("[bold]2  Verify it over a fresh nonce, through the relay, before anything is sent", align="left")
+    policy = load_policy(cvm.policy())
+    session = stack.enter_context(Session.open(service, policy, relay=between))
+    result = session.result
+    rows = result.checks if verbose else tuple(check for check in result.checks if check.id in SHOWN)
+    out.print(check_table(rows, title="Evidence of the live endpoint"))
+    out.print(verdict_line(result))
+
+    out.print()
+    out.rule("[bold]3  One request under HPKE to the attested key", align="left")
+    held = _ask(out, session)
+
+    out.print()
+    out.rule("[bold]4  What is refused", align="left")
+    impostors = _impostors(stack, engine, state, cvm)
+    return refusals(out, impostors, policy) and held and result.verdict == "accepted"
+
+
+def _serve(stack: ExitStack, engine: Engine, state: Path, append: str | None = None) -> tuple[SimulatedCvm, str]:
+    from ..cvm_image import stand_in  # noqa: PLC0415 - help need not pay
+    from ..cvm_image.service.server import Server  # noqa: PLC0415
+    from ..cvm_image.service.simulated import simulated_cvm  # noqa: PLC0415
+
+    launch = stand_in.stand_in_launch(append or stand_in.COMMAND_LINE)
+    cvm = simulated_cvm(engine, state_dir=state, launch=launch)
+    return cvm, stack.enter_context(Server(cvm.app)).url
+
+
+def _ask(out: Console, session: Session) -> bool:
+    from rich.text import Text  # noqa: PLC0415 - help need not pay
+
+    from ..client.chat import Message  # noqa: PLC0415
+
+    out.print("[dim]" + CHAT + "[/dim]\n")
+    answer = session.chat([Message(role="user", content=_QUESTION)], max_tokens=80, temperature=0.0)
+    out.print(Text.assemble((f"{answer.model}: ", "bold"), answer.text.strip()))
+    out.print(f"[dim]{answer.prompt_tokens} tokens read, {answer.completion_tokens} written[/dim]")
+    return bool(answer.text.strip())
+
+
+def _impostors(stack: ExitStack, engine: Engine, state: Path, cvm: SimulatedCvm) -> Iterator[tuple[str, Check, str]]:
+    """What is wrong, the check that must refuse it, and where it is met."""
+    from ..cvm_image.service.server import Server  # noqa: PLC0415 - help need not pay
+    from ..cvm_image.stand_in import COMMAND_LINE  # noqa: PLC0415
+    from ..ohttp import keys  # noqa: PLC0415
+
+    def flip(bundle: Bundle) -> Bundle:
+        report = bytearray(bundle.snp_report)
+        report[0x0C0] ^= 1  # one bit of HOST_DATA
+        return replace(bundle, snp_report=bytes(report))
+
+    own = keys.encode_key_configs([key.config for key in keys.generate_keys()])
+    flipped = stack.enter_context(Server(Tampered(cvm.app, flip)))
+    yield "one flipped bit in the report", Check.SNP_REPORT_SIGNATURE, flipped.url
+    _, other = _serve(stack, engine, state, f"{COMMAND_LINE} debug")
+    yield "the same code with another command line", Check.SNP_MEASUREMENT, other
+    swapped = stack.enter_context(Server(Tampered(cvm.app, lambda bundle: replace(bundle, key_configs=own))))
+    yield "somebody between, with keys of their own", Check.BINDING_KEY_CONFIG, swapped.url
