@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from ..codec import pem_or_der
 from ..errors import MaterialUnavailable
 from ..evidence import cert_table
 from ..evidence.snp import SigningKey, parse_report
-from . import sev_guest, tsm
+from . import sev_guest, sim_guest, tsm
 from .provider import REPORT_DATA_SIZE, Endorsements, Provider, Quote
 
 
@@ -92,18 +93,26 @@ def _certificates(data: bytes | None) -> list[bytes]:
     return pem_or_der(data, "certificate table") if data is not None else []
 
 
-def detect(root: Path = tsm.DEFAULT_ROOT, device: Path = sev_guest.DEFAULT_DEVICE) -> HostPlatform:
-    """The platform of this machine: configfs-tsm, or /dev/sev-guest where that is not there.
+def detect(
+    root: Path = tsm.DEFAULT_ROOT, device: Path = sev_guest.DEFAULT_DEVICE, ports: Path = sim_guest.DEFAULT_PORTS
+) -> HostPlatform:
+    """The platform of this machine: configfs-tsm, else /dev/sev-guest, else the simulated secure processor's port.
+
+    configfs-tsm takes root's rights, so that a service without them goes to the device, which it can be given.
 
     Args:
         root: folder ``tsm/report`` of configfs.
         device: the device file.
+        ports: where virtio-serial ports are listed.
 
     Raises:
-        MaterialUnavailable: neither is there.
+        MaterialUnavailable: none of them is there.
     """
-    if root.is_dir():
+    if root.is_dir() and os.access(root, os.W_OK):
         return HostPlatform(tsm.TsmProvider(root))
     if device.exists():
         return HostPlatform(sev_guest.SevGuestProvider(device))
+    port = sim_guest.find_port(ports)
+    if port is not None:
+        return HostPlatform(sim_guest.SimPortProvider(port))
     raise MaterialUnavailable(f"not a confidential guest, or its kernel is too old: neither {root} nor {device}")

@@ -14,12 +14,12 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ..errors import MalformedEvidence, MaterialUnavailable
 from .lock import ModelFile
+from .service.engine.base import Model
 from .store import Store, file_sha256
 
 OVERRIDE: Final = "DOKIMOS_MODEL"
@@ -40,21 +40,6 @@ SMOLLM2: Final = ModelFile(
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
 """SmolLM2-135M-Instruct, Q4_1, Apache-2.0: small enough for a test, too small to be believed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A model file that is there.
-
-    Attributes:
-        path: the file.
-        alias: name under which the service offers it.
-        sha256: of its content, in hex.
-    """
-
-    path: Path
-    alias: str
-    sha256: str
 
 
 def cached_path(source: ModelFile = SMOLLM2, folder: Path | None = None) -> Path:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from ...attest.sim_port import PORT_NAME
 from ...errors import UsageError
 from .. import layout
 from ..layout import Manifest
 
-PORT_NAME: Final = "org.dokimos.secure-processor"
-"""Name of the virtio-serial port behind which the simulated secure processor sits."""
 _SNP_POLICY: Final = 0x30000
 """Guest policy: the reserved bit 17 and SMT allowed; no debugging, no migration (AMD 56860, table "Guest Policy")."""
 

@@ -25,6 +25,7 @@ class Server:
         app: the application.
         host: address to listen on.
         port: TCP port; 0 for any that is free.
+        listening: a socket that listens already, in place of both.
 
     Attributes:
         url: where it listens, known at once.
@@ -33,10 +34,11 @@ class Server:
         MaterialUnavailable: the address cannot be used.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, listening: socket.socket | None = None) -> None:
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+            made = listening or socket.create_server((host, port), family=family, backlog=_BACKLOG)
+            self._socket = made
         except OSError as exc:
             raise MaterialUnavailable(f"cannot listen on {host} port {port}: {exc.strerror}") from exc
         bound = self._socket.getsockname()

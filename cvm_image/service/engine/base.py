@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ....errors import Error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model file that is there.
+
+    Attributes:
+        path: the file.
+        alias: name under which the service offers it.
+        sha256: of its content, in hex.
+    """
+
+    path: Path
+    alias: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

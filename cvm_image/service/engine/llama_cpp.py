@@ -12,9 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, BinaryIO, Final
 
 from ....errors import MaterialUnavailable
-from ...model import Model
 from . import worker
-from .base import Busy, ChatAnswer, ChatRequest, EngineFailed, EngineInfo, TooLarge
+from .base import Busy, ChatAnswer, ChatRequest, EngineFailed, EngineInfo, Model, TooLarge
 
 CONTEXT: Final = 2048
 _LOAD_SECONDS = 60.0

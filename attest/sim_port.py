@@ -1,0 +1,92 @@
+"""The words between a booted guest and the simulated secure processor: frames over a virtio-serial port.
+
+A request carries 64 bytes of report_data and a VMPL, an answer the report and the host's certificate table.  Both carry
+a number, so that a late answer to an earlier request is never taken for this one's.  Our own format, since the hardware
+has none: there the guest's memory is the channel.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+from ..errors import MalformedEvidence
+from ..evidence.cert_table import MAX_SIZE
+from ..evidence.snp import REPORT_SIZE
+from .provider import REPORT_DATA_SIZE, VMPLS, Quote
+
+PORT_NAME: Final = "org.dokimos.secure-processor"
+"""Name of the virtio-serial port."""
+MAGIC: Final = b"DKSP"
+HEADER: Final = struct.Struct(">4sBB2xQI")
+REQUEST: Final = 1
+ANSWER: Final = 2
+REFUSAL: Final = 3
+_VERSION: Final = 1
+_BODY: Final = struct.Struct(f">{REPORT_DATA_SIZE}sI")
+_MAX_BODY: Final = {REQUEST: _BODY.size, ANSWER: REPORT_SIZE + MAX_SIZE, REFUSAL: 0}
+
+
+class Header(NamedTuple):
+    """Start of a frame: its kind, its number, and the bytes that follow."""
+
+    kind: int
+    number: int
+    size: int
+
+
+class Request(NamedTuple):
+    """What a guest asks: 64 bytes of report_data, and a VMPL."""
+
+    report_data: bytes
+    vmpl: int
+
+
+def parse_header(data: bytes) -> Header:
+    """Read the start of a frame.
+
+    Raises:
+        MalformedEvidence: not a frame, or one that would be longer than its kind may be.
+    """
+    if len(data) != HEADER.size:
+        raise MalformedEvidence(f"simulated port: a header has {HEADER.size} bytes")
+    magic, version, kind, number, size = HEADER.unpack(data)
+    if (magic, version) != (MAGIC, _VERSION) or size > _MAX_BODY.get(kind, -1):
+        raise MalformedEvidence("simulated port: not a frame of this version")
+    return Header(kind, number, size)
+
+
+def parse_request(data: bytes) -> Request:
+    """Read the body of a request.
+
+    Raises:
+        MalformedEvidence: another length, or a VMPL that is none.
+    """
+    if len(data) != _BODY.size:
+        raise MalformedEvidence(f"simulated port: a request has {_BODY.size} bytes")
+    request = Request(*_BODY.unpack(data))
+    if request.vmpl not in VMPLS:
+        raise MalformedEvidence("simulated port: a VMPL is 0 to 3")
+    return request
+
+
+def parse_answer(data: bytes) -> Quote:
+    """Read the body of an answer.
+
+    Raises:
+        MalformedEvidence: shorter than a report.
+    """
+    if not REPORT_SIZE <= len(data) <= _MAX_BODY[ANSWER]:
+        raise MalformedEvidence("simulated port: an answer holds a report and a certificate table")
+    return Quote(data[:REPORT_SIZE], data[REPORT_SIZE:] or None)
+
+
+def encode_request(number: int, report_data: bytes, vmpl: int) -> bytes:
+    """A request's frame; the caller has checked both values."""
+    return HEADER.pack(MAGIC, _VERSION, REQUEST, number, _BODY.size) + _BODY.pack(report_data, vmpl)
+
+
+def encode_answer(number: int, quote: Quote | None) -> bytes:
+    """An answer's frame, or a refusal's without a quote."""
+    body = quote.report + (quote.cert_table or b"") if quote else b""
+    return HEADER.pack(MAGIC, _VERSION, ANSWER if quote else REFUSAL, number, len(body)) + body
