@@ -46,8 +46,9 @@ class Machine:
     def __enter__(self) -> Self:
         self.started = time.monotonic()
         try:
+            # An input that never comes: at the end of one, QEMU's main loop would spin and hold back its processors.
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )
         except OSError as exc:
             raise MaterialUnavailable(f"QEMU does not start: {exc.strerror}") from exc
@@ -66,6 +67,8 @@ class Machine:
                 self._process.kill()
                 self._process.wait()
         self._reader.join(_STOP_SECONDS)
+        if self._process.stdin:
+            self._process.stdin.close()
 
     def _read(self) -> None:
         assert self._process.stdout  # noqa: S101 - for the type checker
