@@ -31,7 +31,12 @@ def cyclonedx(lock: Lock, *, profile: str, dokimos_version: str, epoch: int) -> 
         "version": 1,
         "metadata": {
             "timestamp": datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "component": {"type": "operating-system", "bom-ref": "image", "name": profile, "version": digest.hex()[:16]},
+            "component": {
+                "type": "operating-system",
+                "bom-ref": "image",
+                "name": profile,
+                "version": digest.hex()[:16],
+            },
         },
         "components": components,
     }

@@ -43,8 +43,8 @@ class ServiceConfig:
     Attributes:
         model: path of the weights, on a volume whose root hash stands on the measured command line.
         alias: name under which the model is offered.
-        model_sha256: of the weights.  It is believed and not computed: dm-verity already checks every block that is read
-            against the root hash, and this file lies on a volume of the same kind.
+        model_sha256: of the weights.  Believed, not computed: dm-verity checks every block that is read
+            against a root hash, and this file lies on a volume of the same kind.
         threads: of the engine, for one answer.
         active: answers at one time.
         seconds: for one answer.
@@ -170,7 +170,7 @@ def _run(listening: socket.socket, environment: dict[str, str]) -> None:
         signal.signal(signal.SIGTERM, lambda *_: ended.set())
         with Server(guest.app, listening=listening) as server:
             tell_manager(environment, b"READY=1")
-            print("dokimos: serving", flush=True)  # noqa: T201 - the console's only word of the service
+            print("dokimos: serving", flush=True)
             while not ended.wait(0.5):
                 if server.wait(0):
                     raise MaterialUnavailable("the server has ended")
@@ -185,7 +185,7 @@ def main() -> None:
     try:
         _run(listening_socket(environment), environment)
     except Error as exc:
-        print(f"dokimos: refused: {exc}", flush=True)  # noqa: T201
+        print(f"dokimos: refused: {exc}", flush=True)
         sys.exit(int(exc.exit_code))
 
 

@@ -34,7 +34,9 @@ class Server:
         MaterialUnavailable: the address cannot be used.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, listening: socket.socket | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, listening: socket.socket | None = None
+    ) -> None:
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             made = listening or socket.create_server((host, port), family=family, backlog=_BACKLOG)

@@ -1,40 +1,31 @@
-/*
- * The DSDT of the guest.
- *
- * A DSDT is code that the kernel runs, and the host supplies one. This table takes its place (the kernel's option
- * ACPI_TABLE_UPGRADE): it travels in the measured initrd and holds data alone. There is no method, no operation region
- * and no field in it, so that nothing is run, no memory and no port is touched, and no data of the host's is asked for.
- *
- * The kernel replaces the host's table only where signature, OEM id and OEM table id are the same and the OEM revision
- * is higher. The ids are therefore those of QEMU, whose revision is 1.
- *
- * For QEMU's machine "q35", with any number of processors and any size of memory: processors come from the MADT,
- * memory from the firmware's map, interrupts of cards by MSI. Nothing can be added or taken out while the guest runs:
- * processors, memory and slots have no object here, and without _OSC the kernel leaves PCI Express hot-plug alone.
- */
-DefinitionBlock ("", "DSDT", 2, "BOCHS ", "BXPC    ", 2)
+// The trusted DSDT. It takes the place of the host's, whose byte code the kernel would run with all rights; it is in the
+// measured initrd (Linux, Documentation/admin-guide/acpi/initrd_table_override.rst). The kernel replaces a table of the
+// same signature, OEM id and OEM table id by one of a higher OEM revision: QEMU's are "BOCHS ", "BXPC    " and 1.
+//
+// It says what a q35 machine of any size has in common: one PCI Express root bridge, and how to switch off. There is no
+// processor, no memory and no OperationRegion in it, so nothing in it reaches the guest's memory.
+DefinitionBlock ("dsdt.aml", "DSDT", 2, "BOCHS ", "BXPC    ", 0x00000002)
 {
-    /* What to write for power-off; where, the FADT says. */
-    Name (_S5, Package (4) { 0, 0, 0, 0 })
-
     Scope (\_SB)
     {
-        /*
-         * The only root bridge. Its windows are left out: they depend on the size of memory and on the firmware, and
-         * with "pci=nocrs" on the command line the kernel takes what the firmware has assigned to the cards.
-         * No _PRT: a card that can only do INTx gets the legacy interrupt that the firmware gave it.
-         */
         Device (PCI0)
         {
             Name (_HID, EisaId ("PNP0A08"))
             Name (_CID, EisaId ("PNP0A03"))
-            Name (_UID, 0)
-            Name (_SEG, 0)
-            Name (_BBN, 0)
+            Name (_SEG, Zero)
+            Name (_BBN, Zero)
+            Name (_UID, Zero)
+            // Bus numbers and the two ports of configuration space only: with pci=nocrs the kernel takes the windows of
+            // memory from the bridge's own registers, so that one table fits every amount of memory.
             Name (_CRS, ResourceTemplate ()
             {
-                WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 255, 0, 256)
+                WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,
+                    0x0000, 0x0000, 0x00FF, 0x0000, 0x0100)
+                IO (Decode16, 0x0CF8, 0x0CF8, 0x01, 0x08)
             })
         }
     }
+
+    // Soft off: the sleep type of QEMU's ICH9.
+    Name (\_S5, Package (0x04) { Zero, Zero, Zero, Zero })
 }
