@@ -98,7 +98,7 @@ def _locked(out: Console, profile: Profile, name: str, store: Store) -> Lock:
 
 
 def _build(out: Console, profile: Profile, lock: Lock, store: Store, image: Path) -> Manifest:
-    from ..cvm_image.build.build import build  # noqa: PLC0415 - help need not pay
+    from ..cvm_image.assemble.build import build  # noqa: PLC0415 - help need not pay
 
     started = time.monotonic()
     with progress() as told:
@@ -242,8 +242,8 @@ def _replayed(policy: Policy, recorded: bytes) -> str:
 def _other_initrd(image: Path, scratch: Path) -> Path:
     """The image's initrd and one more archive after it, as the kernel reads it: a file that nobody declared."""
     from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
-    from ..cvm_image.build.initrd import write_newc  # noqa: PLC0415
-    from ..cvm_image.build.tree import Content, Kind, Node  # noqa: PLC0415
+    from ..cvm_image.assemble.initrd import write_newc  # noqa: PLC0415
+    from ..cvm_image.assemble.tree import Content, Kind, Node  # noqa: PLC0415
 
     path = scratch / "other-initrd.img"
     shutil.copyfile(image / layout.INITRD, path)

@@ -36,7 +36,7 @@ def build(  # noqa: PLR0917 - one parameter per option
     Needs no network, no root and no tool of this machine; whoever builds from the same lock gets the same bytes.
     """
     from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
-    from ..cvm_image.build.build import build as build_image  # noqa: PLC0415
+    from ..cvm_image.assemble.build import build as build_image  # noqa: PLC0415
     from ..cvm_image.lock import read_lock  # noqa: PLC0415
     from ..cvm_image.profile import load_profile, lock_path  # noqa: PLC0415
     from ..cvm_image.store import Store  # noqa: PLC0415

@@ -107,7 +107,8 @@ def test_only_the_command_line_catches_everything(checkout: Path, tracked: list[
 
 @pytest.mark.parametrize("forbidden", ["print", "exit", "quit", "breakpoint", "input", "eval", "exec"])
 def test_the_library_never_prints_or_exits(checkout: Path, tracked: list[str], forbidden: str) -> None:
-    outside = ("tests/", "benchmarks/", "commands/", "cli.py", "__main__.py")
+    # The guest's service is a program of its own, whose only words go to the console.
+    outside = ("tests/", "benchmarks/", "commands/", "cli.py", "__main__.py", "cvm_image/service/guest.py")
     found = []
     for name in tracked:
         if name.endswith(".py") and not name.startswith(outside):

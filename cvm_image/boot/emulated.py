@@ -21,9 +21,9 @@ from ...attest.simulator import SimulatedPlatform
 from ...errors import MaterialUnavailable
 from ...measurements.snp import SnpLaunch, launch_digest
 from .. import layout
-from ..build.root import package_nodes, unpack_packages
-from ..build.toolbox import Toolbox
-from ..build.tree import Tree
+from ..assemble.root import package_nodes, unpack_packages
+from ..assemble.toolbox import Toolbox
+from ..assemble.tree import Tree
 from ..lock import Lock, read_lock
 from ..secure_processor import SecureProcessor
 from ..store import Store

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ...errors import MaterialUnavailable
-from ..build.toolbox import Toolbox
+from ..assemble.toolbox import Toolbox
 
 QEMU: Final = "usr/bin/qemu-system-x86_64"
 _DATA: Final = ("usr/share/qemu", "usr/share/seabios")

@@ -1,0 +1,139 @@
+"""A file system image with an appended dm-verity tree, whose root hash our own code recomputes.
+
+dm-verity: Linux, Documentation/admin-guide/device-mapper/verity.rst; hash type 1, SHA-256, blocks of 4096 bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from ...errors import UnsupportedEvidence
+from ...measurements.verity import root_hash
+from ..layout import VolumeInfo
+from .toolbox import Toolbox, processors
+from .tree import Tree, write_tar
+
+BLOCK: Final = 4096
+_READ: Final = 1 << 20
+_MKSQUASHFS: Final = "usr/bin/mksquashfs"
+_MKFS_EROFS: Final = "usr/bin/mkfs.erofs"
+_VERITYSETUP: Final = "usr/sbin/veritysetup"
+_MEMORY: Final = "192M"
+
+
+def write_filesystem(
+    tree: Tree,
+    out: Path,
+    *,
+    kind: str,
+    level: int,
+    tools: Toolbox,
+    epoch: int,
+    ids: Mapping[str, int],
+    identifier: uuid.UUID,
+    archive: Path,
+    keep_archive: bool = False,
+) -> str:
+    """Write a tree as a read-only file system, a whole number of blocks long.
+
+    Args:
+        tree: what goes in.
+        out: file to write.
+        kind: "squashfs" or "erofs".
+        level: of zstd; 0 stores without compression.
+        tools: tools of the build.
+        epoch: time of every file.
+        ids: numbers of users and groups.
+        identifier: of an erofs image; squashfs has none.
+        archive: where the sorted tar is put while it is needed.
+        keep_archive: whether it stays there.
+
+    Returns:
+        SHA-256 of the sorted tar that the file system was made of, in hex.
+
+    Raises:
+        Error: a tool failed.
+    """
+    with archive.open("wb") as file:
+        digest = write_tar(tree, file, epoch=epoch, ids=ids)
+    if kind == "squashfs":
+        args: list[str | Path] = ["-", out, "-tar", "-b", "128K", "-noappend", "-no-progress", "-quiet"]
+        args += ["-comp", "zstd", "-processors", str(processors()), "-mem", _MEMORY]
+        args += ["-Xcompression-level", str(level)] if level else ["-noI", "-noD", "-noF", "-noX"]
+        with archive.open("rb") as file:
+            tools.run(_MKSQUASHFS, args, stdin=file)
+    else:
+        args = ["--quiet", "-T", str(epoch), "-U", str(identifier)]
+        args += ["-z", f"zstd,{level}", "-C65536"] if level else []
+        tools.run(_MKFS_EROFS, [*args, "--tar=f", out, archive])
+    if not keep_archive:
+        archive.unlink()
+    size = out.stat().st_size
+    os.truncate(out, -(-size // BLOCK) * BLOCK)
+    return digest
+
+
+def add_verity(
+    image: Path, *, name: str, filesystem: str, mount: str, identity: bytes, tools: Toolbox, scratch: Path
+) -> VolumeInfo:
+    """Append the hash tree to an image.
+
+    Args:
+        image: the file system; the tree is appended.
+        name: of the volume.
+        filesystem: its kind.
+        mount: where the guest mounts it.
+        identity: what salt and UUID are derived from, so that they are the same in every build: never random.
+        tools: tools of the build.
+        scratch: folder for work.
+
+    Raises:
+        UnsupportedEvidence: the tool's root hash is not the one that our own code finds.
+    """
+    blocks = image.stat().st_size // BLOCK
+    salt = hashlib.sha256(b"dokimos/verity-salt/v1\0" + identity + name.encode()).digest()
+    identifier = volume_uuid(identity, name)
+    said = scratch / f"{name}.roothash"
+    args = [f"--salt={salt.hex()}", f"--uuid={identifier}", f"--data-blocks={blocks}", "--hash=sha256"]
+    args += [f"--hash-offset={blocks * BLOCK}", f"--root-hash-file={said}"]
+    args += ["--data-block-size=4096", "--hash-block-size=4096", "--format=1"]
+    tools.run(_VERITYSETUP, ["format", *args, image, image])
+    own = root_hash(_blocks(image, blocks), salt).hex()
+    if said.read_text().strip() != own:
+        raise UnsupportedEvidence(f"{name}: veritysetup's root hash {said.read_text().strip()} is not ours, {own}")
+    return VolumeInfo(
+        name=name,
+        file=image.name,
+        filesystem=filesystem,
+        mount=mount,
+        data_blocks=blocks,
+        salt=salt.hex(),
+        root_hash=own,
+        uuid=str(identifier),
+    )
+
+
+def volume_uuid(identity: bytes, name: str) -> uuid.UUID:
+    """The UUID of a volume, from what the image is made of."""
+    return uuid.UUID(
+        bytes=hashlib.sha256(b"dokimos/volume-uuid/v1\0" + identity + name.encode()).digest()[:16], version=4
+    )
+
+
+def _blocks(image: Path, blocks: int) -> Iterator[bytes]:
+    left = blocks * BLOCK
+    with image.open("rb", buffering=0) as file:
+        while left and (chunk := file.read(min(left, _READ))):
+            left -= len(chunk)
+            yield chunk
+
+
+def option(volume: VolumeInfo) -> str:
+    """The volume on the command line: all that the guest needs to open it, so that it reads nothing off the disk."""
+    parts = (volume.name, volume.filesystem, str(volume.data_blocks), volume.salt, volume.root_hash, volume.mount)
+    return "dokimos.volume=" + ":".join(parts)
