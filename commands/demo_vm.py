@@ -202,7 +202,7 @@ def _impostors(
     """What is wrong, how the refusal must begin, and what was found."""
     from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
 
-    yield "an old report, replayed to a new nonce", Check.BINDING_REPORT_DATA, _replayed(policy, recorded)
+    yield "an old report, replayed to a new nonce", Check.BINDING_FRESHNESS, _replayed(policy, recorded)
     line = layout.read_manifest(image).command_line
     with _guest(image, store, scratch, command_line=f"{line} systemd.debug_shell=1") as guest:
         yield "the same image with another command line", Check.SNP_MEASUREMENT, _met(guest, policy)

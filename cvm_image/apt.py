@@ -66,7 +66,7 @@ def host_mirrors(folder: Path = _SOURCES) -> Mirrors:
         for line in _text(path).splitlines():
             found = re.match(r"deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)$", line.strip())
             if found:
-                _sort(*found.groups(), main, security)
+                _sort(found[1], found[2], found[3], main, security)
     if not main:
         raise MaterialUnavailable("the host's apt settings name no Debian mirror; give one with --mirror")
     return Mirrors(main=tuple(dict.fromkeys(main)), security=tuple(dict.fromkeys(security or main)))

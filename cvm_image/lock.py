@@ -21,7 +21,7 @@ GROUPS: Final = ("boot", "firmware", "initrd", "kernel", "root", "tools")
 MAX_SIZE: Final = 4 << 30
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_~:-]{0,199}")
-_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_~:%/-]{0,399}")
+_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_~%/-]{0,399}")
 _MAX_TEXT = 4 << 20
 
 
@@ -254,7 +254,7 @@ def _check_value(name: str, value: Any, table: str) -> None:
     elif name == "why":
         good = bool(value) and all(group in GROUPS for group in value)
     elif name in ("path", "member"):
-        good = bool(_PATH.fullmatch(value)) and ".." not in value.split("/")
+        good = bool(_PATH.fullmatch(value)) and not {"", "..", "."} & set(value.split("/"))
     elif isinstance(value, str):
         good = bool(_NAME.fullmatch(value))
     if not good:

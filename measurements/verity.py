@@ -1,7 +1,7 @@
 """dm-verity: the root hash of a file system image, recomputed by our own code.
 
-Format 1 (Linux, Documentation/admin-guide/device-mapper/verity.rst): a digest is SHA-256(salt || block); each level packs
-128 digests into a block of 4096 bytes, the rest zero; the root hash is the digest of the last level's only block.
+Format 1 (Linux, Documentation/admin-guide/device-mapper/verity.rst): a digest is SHA-256(salt || block); each level
+packs 128 digests into a block of 4096 bytes, the rest zero; the root hash is the digest of the last level's only block.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def root_hash(chunks: Iterable[bytes | memoryview], salt: bytes) -> bytes:
 
 
 def hash_tree(chunks: Iterable[bytes | memoryview], salt: bytes) -> tuple[bytes, bytes]:
-    """The root hash and the tree as it lies on the disk, the level below the root first; errors as :func:`root_hash`."""
+    """The root hash, and the tree as it lies on a disk, its uppermost level first; errors as :func:`root_hash`."""
     root, levels = _levels(chunks, salt)
     return root, b"".join(reversed(levels))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -132,7 +131,7 @@ def _build(work: _Work, append: Sequence[str]) -> Manifest:
     work.tools = Toolbox(_nodes(work, "tools"), work.scratch / "toolbox", epoch=lock.source_date_epoch)
     work.stage("packages", _packages_digest(lock.debs))
     numbers = ids(profile.root)
-    root = build_root(profile.root, lock, work.store, work.tools, work.scratch, work.told)
+    root = build_root(profile.root, lock, work.store, tools=work.tools, scratch=work.scratch, told=work.told)
     _volume(work, root, "root", profile.root.filesystem, profile.root.level, "/", numbers)
     for volume in profile.volumes:
         _volume(work, _model(work, volume), volume.name, volume.filesystem, volume.level, volume.mount, numbers)
@@ -173,7 +172,7 @@ def _packages_digest(debs: Sequence[Deb]) -> str:
     return hashlib.sha256(rows.encode()).hexdigest()
 
 
-def _volume(
+def _volume(  # noqa: PLR0917 - what a volume is
     work: _Work, tree: Tree, name: str, filesystem: str, level: int, mount: str, numbers: Mapping[str, int]
 ) -> None:
     work.told(f"writing the file system of {name}", 0, 0)
@@ -222,7 +221,7 @@ def _model(work: _Work, volume: Volume) -> Tree:
 def _initrd(work: _Work, kernel: Tree) -> None:
     work.told("writing the initrd", 0, 0)
     initrd = work.profile.initrd
-    tree = build_initrd(initrd, work.lock, work.store, kernel, work.scratch, work.told)
+    tree = build_initrd(initrd, work.lock, work.store, kernel=kernel, scratch=work.scratch, told=work.told)
     dsdt = compile_dsdt(initrd.acpi, work.tools, work.scratch) if initrd.acpi else None
     image = work.out / layout.INITRD
     archive = work.archive("initrd").with_suffix(".cpio")
@@ -303,10 +302,3 @@ def _manifest(work: _Work, line: str) -> Manifest:
     )
     (out / layout.MANIFEST).write_text(layout.format_manifest(manifest))
     return manifest
-
-
-def summary(manifest: Manifest) -> str:
-    """The manifest's essence as JSON, for a machine that called the build."""
-    return json.dumps(
-        {"profile": manifest.profile, "volumes": {item.name: item.root_hash for item in manifest.volumes}}
-    )

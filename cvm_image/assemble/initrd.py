@@ -31,7 +31,7 @@ _TYPES: Final = {Kind.FILE: 0o100000, Kind.FOLDER: 0o040000, Kind.LINK: 0o120000
 _CONSOLE: Final = Node(path="/dev/console", kind=Kind.DEVICE, mode=0o600, device=(5, 1), origin="profile")
 
 
-def build_initrd(initrd: Initrd, lock: Lock, store: Store, kernel: Tree, scratch: Path, told: Told) -> Tree:
+def build_initrd(initrd: Initrd, lock: Lock, store: Store, *, kernel: Tree, scratch: Path, told: Told) -> Tree:
     """What the initrd holds.
 
     Args:
@@ -143,19 +143,28 @@ def write_newc(nodes: Iterable[Node], out: IO[bytes], *, ids: Mapping[str, int])
         size = len(node.target.encode()) if node.kind is Kind.LINK else node.content.size if node.content else 0
         mode = _TYPES[node.kind] | (0o777 if node.kind is Kind.LINK else node.mode)
         owner, group = number(node.owner, node, ids), number(node.group, node, ids)
-        put(_header(inode, mode, owner, group, size, node.device, node.path[1:]))
+        put(_header(node.path[1:], inode=inode, mode=mode, uid=owner, gid=group, size=size, device=node.device))
         pad(4)
         if node.kind is Kind.LINK:
             put(node.target.encode())
         for chunk in node.content.chunks() if node.content else ():
             put(chunk)
         pad(4)
-    put(_header(0, 0, 0, 0, 0, (0, 0), "TRAILER!!!"))
+    put(_header("TRAILER!!!"))
     pad(512)
     return digest.hexdigest()
 
 
-def _header(inode: int, mode: int, uid: int, gid: int, size: int, device: tuple[int, int], name: str) -> bytes:
+def _header(
+    name: str,
+    *,
+    inode: int = 0,
+    mode: int = 0,
+    uid: int = 0,
+    gid: int = 0,
+    size: int = 0,
+    device: tuple[int, int] = (0, 0),
+) -> bytes:
     raw = name.encode() + b"\0"
     fields = (inode, mode, uid, gid, 1, 0, size, 0, 0, device[0], device[1], len(raw), 0)
     return b"070701" + b"".join(b"%08X" % field for field in fields) + raw

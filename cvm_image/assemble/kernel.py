@@ -1,7 +1,7 @@
 """The kernel and its modules, taken out of their package; dependencies are read from the modules themselves.
 
-A module names what it needs in its ``.modinfo`` section (ELF64, little-endian), so that neither depmod nor a file that a
-maintainer script would have made is needed.
+A module names what it needs in its ``.modinfo`` section (ELF64, little-endian), so that neither depmod is needed nor a
+file that a maintainer script would have made.
 """
 
 from __future__ import annotations

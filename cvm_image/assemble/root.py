@@ -148,7 +148,7 @@ def _ld_cache(tree: Tree, tools: Toolbox, folder: Path) -> Node:
     return Node(path=path, kind=Kind.FILE, mode=0o644, content=Content.of(cache), origin="step:ld-cache")
 
 
-def build_root(root: Root, lock: Lock, store: Store, tools: Toolbox, scratch: Path, told: Told) -> Tree:
+def build_root(root: Root, lock: Lock, store: Store, *, tools: Toolbox, scratch: Path, told: Told) -> Tree:
     """The root file system.
 
     Args:

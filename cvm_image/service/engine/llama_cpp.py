@@ -103,6 +103,8 @@ class LlamaCppEngine:
         )
         self._command = [sys.executable, "-m", worker.__name__, str(model.path), str(CONTEXT), str(threads)]
         self._seconds = seconds
+        # With one answer at a time, the next process loads after it, instead of taking its processors away.
+        self._overlap = active > 1
         self._slots = threading.BoundedSemaphore(active)
         self._lock = threading.Lock()
         self._running: set[_Worker] = set()
@@ -186,10 +188,13 @@ class LlamaCppEngine:
     def _chat(self, request: ChatRequest) -> ChatAnswer:
         process = self._ready()
         try:
-            self._prepare()
+            if self._overlap:
+                self._prepare()
             found = process.exchange(_document(request), self._seconds)
         finally:
             self._end(process)
+            if not self._overlap:
+                self._prepare()
         if found.get("error") == "too-large":
             raise TooLarge
         try:
