@@ -10,6 +10,7 @@ SUBCOMMANDS = {
     "boot": ("image_boot", "boot", "Boot an image, on an emulated or a confidential machine."),
     "build": ("image_build", "build", "Build an image from a lock, bit for bit the same anywhere."),
     "bundle": ("image_inputs", "bundle", "Carry all locked files as one file."),
+    "check": ("image_check", "check", "Build twice under different conditions and compare."),
     "fetch": ("image_inputs", "fetch", "Fetch what a lock names, by hash."),
     "lock": ("image_inputs", "lock", "Resolve a profile's packages to exact files."),
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import MalformedEvidence, MaterialUnavailable
+from .store import file_sha256
 
 MANIFEST: Final = "manifest.json"
 FILES: Final = "files.json"
@@ -268,3 +269,8 @@ def _record(kind: Any, row: object, where: str, skip: Iterable[str] = ()) -> Any
         if item.name.endswith(("sha256", "_hash")) and value and not _SHA256.fullmatch(str(value)):
             raise MalformedEvidence(f"{where}: {item.name} is not a SHA-256")
     return kind(**row)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file in hex; empty where there is none."""
+    return file_sha256(path) if path.is_file() else ""

@@ -6,7 +6,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -91,9 +92,10 @@ def build(
     if (lock.profile, lock.profile_sha256) != (profile.name, profile.sha256):
         raise UsageError(f"the lock is not of this profile {profile.name}; lock it again")
     _refuse_foreign(output)
-    os.umask(0o022)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".image-") as made, store.scratch() as scratch:
+    with _plain_umask(), ExitStack() as stack:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        made = stack.enter_context(tempfile.TemporaryDirectory(dir=output.parent, prefix=".image-"))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dk-build-")))
         folder = Path(made) / "image"
         folder.mkdir()
         work = _Work(
@@ -108,6 +110,16 @@ def build(
         manifest = _build(work, append)
         _replace(output, folder)
     return manifest
+
+
+@contextmanager
+def _plain_umask() -> Iterator[None]:
+    """What tools make on the way has the same modes, whoever builds."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _refuse_foreign(output: Path) -> None:

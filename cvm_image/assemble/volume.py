@@ -63,12 +63,14 @@ def write_filesystem(
         digest = write_tar(tree, file, epoch=epoch, ids=ids)
     if kind == "squashfs":
         args: list[str | Path] = ["-", out, "-tar", "-b", "128K", "-noappend", "-no-progress", "-quiet"]
+        # The root folder is in no archive; without these it would be whoever's, with whatever umask.
+        args += ["-root-mode", "0755", "-root-uid", "0", "-root-gid", "0"]
         args += ["-comp", "zstd", "-processors", str(processors()), "-mem", _MEMORY]
         args += ["-Xcompression-level", str(level)] if level else ["-noI", "-noD", "-noF", "-noX"]
         with archive.open("rb") as file:
             tools.run(_MKSQUASHFS, args, stdin=file)
     else:
-        args = ["--quiet", "-T", str(epoch), "-U", str(identifier)]
+        args = ["--quiet", "-T", str(epoch), "-U", str(identifier), "--force-uid=0", "--force-gid=0"]
         args += ["-z", f"zstd,{level}", "-C65536"] if level else []
         tools.run(_MKFS_EROFS, [*args, "--tar=f", out, archive])
     if not keep_archive:
