@@ -164,4 +164,4 @@ def _build(command: Sequence[str], perturbations: Sequence[Perturbation], scratc
 def _as_user(run: Run) -> tuple[str, ...]:
     """Becomes the user after the wrappers at the start, such as unshare, which take root's rights."""
     inner = next(index for index, part in enumerate(run.command) if "python" in Path(part).name or part == "faketime")
-    return (*run.command[:inner], *become(run.uid or 0), *run.command[inner:])
+    return (*run.command[:inner], *become(run.uid or 0), "/usr/bin/env", *run.command[inner:])

@@ -131,13 +131,36 @@ def _has_locale() -> str:
     return ""
 
 
+def _readable() -> tuple[str, dict[str, str]] | None:
+    """An interpreter that another user can run with this very package, and the variables it takes; None for none.
+
+    An interpreter in somebody's home is closed to others; the system's of the same version runs the same modules.
+    """
+    package = __package__.partition(".")[0]
+    modules = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for python, variables in ((sys.executable, {}), (f"/usr/bin/python{version}", modules)):
+        # Twice exec'ed: the first one still runs with root's rights.
+        command = [*become(NOBODY), "/usr/bin/env", python, "-B", "-m", package, "image", "--help"]
+        environment = {"PATH": os.defpath, **variables}
+        ran = subprocess.run(
+            command, capture_output=True, timeout=_PROBE_SECONDS, check=False, cwd="/", env=environment
+        )
+        if ran.returncode == 0:
+            return python, variables
+    return None
+
+
 def _another_user() -> str:
-    """Another user must be able to read this very interpreter and package."""
     if os.geteuid() != 0:
         return "only root can build as somebody else"
-    command = [*become(NOBODY), sys.executable, "-B", "-m", __package__.partition(".")[0], "--version"]
-    ran = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False, cwd="/")
-    return "" if ran.returncode == 0 else "another user cannot read this program"
+    return "" if _readable() else "another user cannot read this program"
+
+
+def _as_nobody(run: Run) -> Run:
+    python, variables = _readable() or (sys.executable, {})
+    command = tuple(python if part == sys.executable else part for part in run.command)
+    return replace(run, uid=NOBODY, command=command, environment={**run.environment, **variables})
 
 
 def become(uid: int) -> tuple[str, ...]:
@@ -154,14 +177,14 @@ def _later(run: Run) -> Run:
 PERTURBATIONS: Final = (
     # The order is that of the wrapping: the first stands closest to the build.
     Perturbation(
-        name="time", what="400 days later", apply=_later, missing=_needs("faketime", "faketime", "+1d", "true")
+        name="time", what="400 days later", apply=_later, missing=_needs("faketime", "faketime", "-f", "+1d", "true")
     ),
     Perturbation(name="cpus", what="one processor", apply=_wrapped("taskset", "-c", "0"), missing=_needs("taskset")),
     Perturbation(name="timezone", what="Tokyo", apply=_variables(TZ="Asia/Tokyo")),
     Perturbation(name="locale", what="another language", apply=_other_locale, missing=_has_locale),
     Perturbation(name="hash-seed", what="Python's order of sets", apply=_variables(PYTHONHASHSEED="4242")),
     Perturbation(name="umask", what="0077", apply=lambda run: replace(run, umask=0o077)),
-    Perturbation(name="uid", what="nobody", apply=lambda run: replace(run, uid=NOBODY), missing=_another_user),
+    Perturbation(name="uid", what="nobody", apply=_as_nobody, missing=_another_user),
     Perturbation(name="home", what="another HOME", apply=_folder("home", "HOME")),
     Perturbation(name="tmpdir", what="a TMPDIR with a space", apply=_folder("a space", "TMPDIR")),
     Perturbation(name="path", what="another path and file system", apply=_elsewhere),

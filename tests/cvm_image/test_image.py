@@ -1,0 +1,199 @@
+"""Whole images: built twice, measured, booted, attacked. From the committed locks, or newly resolved ones where the
+mirrors no longer serve those."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from dokimos.cvm_image import layout
+from dokimos.cvm_image.apt import host_mirrors
+from dokimos.cvm_image.assemble.build import build
+from dokimos.cvm_image.audit.compare import compare
+from dokimos.cvm_image.boot import emulated
+from dokimos.cvm_image.boot.emulated import EmulatedGuest
+from dokimos.cvm_image.fetch import fetch
+from dokimos.cvm_image.lock import format_lock, read_lock
+from dokimos.cvm_image.profile import load_profile, lock_path
+from dokimos.cvm_image.resolve import resolve
+from dokimos.cvm_image.store import Store
+from dokimos.errors import MaterialUnavailable, UsageError
+from dokimos.measurements.image import explain, parse_measurements, snp_measurements
+from dokimos.measurements.verity import root_hash
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+_PROGRAM = [sys.executable, "-m", "dokimos"]
+
+
+def _silent(*_):
+    pass
+
+
+def _inputs(name, folder):
+    profile, store = load_profile(name), Store()
+    lock = read_lock(lock_path(name))
+    try:
+        fetch(lock, store, progress=_silent)
+    except MaterialUnavailable as exc:
+        warnings.warn(f"the committed lock of {name} is no longer served, a new one is made: {exc}", stacklevel=1)
+        expired = {suite.suite for suite in lock.suites if not suite.valid_until_checked}
+        lock = resolve(profile, mirrors=host_mirrors(), allow_expired=expired, store=store, progress=_silent)
+        fetch(lock, store, progress=_silent)
+    (folder / f"{name}.lock").write_text(format_lock(lock))
+    return profile, lock, store
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("locks")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        return {name: _inputs(name, folder) for name in ("test", "cpu")}, folder
+
+
+@pytest.fixture(scope="module")
+def image(inputs, tmp_path_factory):
+    profile, lock, store = inputs[0]["test"]
+    folder = tmp_path_factory.mktemp("image") / "test"
+    build(profile, lock, store, folder, told=_silent, keep_archives=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["test", "cpu"])
+def test_two_builds_under_all_perturbations_are_identical_bytes(inputs, name):
+    command = [*_PROGRAM, "image", "check", name, "--lock", str(inputs[1] / f"{name}.lock"), "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    document = json.loads(ran.stdout)
+    assert document["identical"]
+    assert {"timezone", "hash-seed", "umask", "home", "tmpdir", "path"} <= set(document["varied"])
+
+
+def test_the_measurements_are_those_of_the_files_alone(image):
+    manifest = layout.read_manifest(image)
+    written = parse_measurements((image / layout.MEASUREMENTS).read_text())
+    again = snp_measurements(
+        firmware=(image / layout.FIRMWARE_SNP).read_bytes(),
+        kernel=(image / layout.KERNEL).read_bytes(),
+        initrd=(image / layout.INITRD).read_bytes(),
+        command_line=(image / layout.COMMAND_LINE).read_text(),
+        vcpus=[1, 2],
+        vcpu_types=["EPYC-v4"],
+    )
+    assert explain(written, again) == ()
+    (root,) = manifest.volumes
+    data = (image / root.file).read_bytes()[: root.data_blocks * 4096]
+    assert root_hash([data], bytes.fromhex(root.salt)).hex() == root.root_hash
+    assert f":{root.data_blocks}:{root.salt}:{root.root_hash}:/" in manifest.command_line
+
+
+def test_every_file_of_the_folder_is_what_the_manifest_says(image):
+    manifest = layout.read_manifest(image)
+    names = {artifact.name for artifact in manifest.artifacts} | {layout.MANIFEST}
+    assert {path.name for path in image.iterdir()} == names
+    assert all(layout.file_hash(image / item.name) == item.sha256 for item in manifest.artifacts)
+    origins = {entry.origin.partition(":")[0] for entry in layout.read_files(image)}
+    assert origins == {"package", "overlay", "profile", "step"}
+
+
+def test_one_more_option_moves_the_command_line_and_every_digest_and_nothing_else(inputs, image, tmp_path):
+    profile, lock, store = inputs[0]["test"]
+    build(profile, lock, store, tmp_path / "other", told=_silent, append=["debug"])
+    found = compare(image, tmp_path / "other")
+    assert found.first == "command-line"
+    old, new = (parse_measurements((side / layout.MEASUREMENTS).read_text()) for side in (image, tmp_path / "other"))
+    assert {change.what for change in explain(old, new)} == {
+        "command_line",
+        "digest 1 x EPYC-v4",
+        "digest 2 x EPYC-v4",
+    }
+
+
+def test_a_folder_that_is_no_image_is_never_overwritten(inputs, tmp_path):
+    profile, lock, store = inputs[0]["test"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter").write_text("dear")
+    with pytest.raises(UsageError, match="nothing was changed"):
+        build(profile, lock, store, tmp_path / "mine", told=_silent)
+    assert (tmp_path / "mine/letter").read_text() == "dear"
+
+
+def test_a_build_without_its_files_says_which_one_to_fetch(inputs, tmp_path):
+    profile, lock, _ = inputs[0]["test"]
+    with pytest.raises(MaterialUnavailable, match="fetch it"):
+        build(profile, lock, Store(tmp_path / "empty"), tmp_path / "out", told=_silent)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def guest(image, inputs, tmp_path, monkeypatch):
+    """guest(extra QEMU arguments, **what differs) -> the console of the test image until it ended."""
+    store = inputs[0]["test"][2]
+    original = emulated.qemu_arguments
+
+    def run(extra=(), **differing):
+        monkeypatch.setattr(emulated, "qemu_arguments", lambda *a, **k: [*original(*a, **k), *extra])
+        with EmulatedGuest(image, store, state_dir=tmp_path / "state", **differing) as machine:
+            assert machine.machine.wait_end(120), "the guest ends by itself"
+            return "\n".join(machine.machine.console)
+
+    return run
+
+
+VERIFIED = "dokimos: test image verified"
+
+
+def test_the_image_boots_under_its_own_acpi_table_and_switches_off(guest, image):
+    line = layout.read_manifest(image).command_line.replace("quiet ", "")
+    said = guest(command_line=line)
+    assert "Table Upgrade: override [DSDT-BOCHS -BXPC    ]" in said
+    assert "ACPI: 1 ACPI AML tables successfully acquired and loaded" in said
+    assert "Kernel is locked down" in said
+    assert VERIFIED in said
+    assert "reboot: Power down" in said
+
+
+def test_an_acpi_table_of_the_hosts_that_dodges_ours_ends_the_guest(guest):
+    said = guest(["-machine", "q35,x-oem-id=EVIL"])
+    assert "dokimos: refused: the host's DSDT is live, not the measured one" in said
+    assert VERIFIED not in said
+
+
+@pytest.mark.parametrize("block", [0, -1])
+def test_a_flipped_block_of_the_root_ends_the_guest_before_it_serves(guest, image, tmp_path, block):
+    volume = layout.read_manifest(image).volumes[0]
+    disk = tmp_path / "root.img"
+    shutil.copyfile(image / volume.file, disk)
+    at = (block % volume.data_blocks) * 4096 + 7
+    with disk.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 0x40]))
+    said = guest(images=(disk,))
+    assert "is corrupted" in said
+    assert VERIFIED not in said
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line.replace("dokimos.volume=root:squashfs:", "dokimos.volume=root:squashfs:1"),
+        lambda line: line[:-66] + ("1" if line[-66] == "0" else "0") + line[-65:],
+        lambda line: line.partition("dokimos.volume=")[0],
+        lambda line: line.replace("dokimos.init=/init", "init=/init"),
+        lambda line: line.replace(":/", ""),
+    ],
+    ids=["size", "root hash", "no volume", "no program", "no mount"],
+)
+def test_a_command_line_that_names_another_root_or_none_ends_the_guest(guest, image, change):
+    line = layout.read_manifest(image).command_line
+    assert change(line) != line
+    said = guest(command_line=change(line))
+    assert "Kernel panic" in said
+    assert VERIFIED not in said
