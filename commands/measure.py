@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
+from .measure_image import image
 from .render import console, print_json, read_file
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ _COUNTS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
 @click.group()
 def command() -> None:
     """Compute the measurement that a platform must report."""
+
+
+command.add_command(image)
 
 
 @command.command("snp")

@@ -266,7 +266,7 @@ def _record(kind: Any, row: object, where: str, skip: Iterable[str] = ()) -> Any
         value = row[item.name]
         if type(value) is not (int if item.type == "int" else str):
             raise MalformedEvidence(f"{where}: {item.name} is not of type {item.type}")
-        if item.name.endswith(("sha256", "_hash")) and value and not _SHA256.fullmatch(str(value)):
+        if item.name.endswith(("sha256", "_hash", "salt")) and value and not _SHA256.fullmatch(str(value)):
             raise MalformedEvidence(f"{where}: {item.name} is not a SHA-256")
     return kind(**row)
 

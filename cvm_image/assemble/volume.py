@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from ...errors import UnsupportedEvidence
+from ...errors import MaterialUnavailable, UnsupportedEvidence
 from ...measurements.verity import root_hash
 from ..layout import VolumeInfo
 from .toolbox import Toolbox, processors
@@ -105,7 +105,7 @@ def add_verity(
     args += [f"--hash-offset={blocks * BLOCK}", f"--root-hash-file={said}"]
     args += ["--data-block-size=4096", "--hash-block-size=4096", "--format=1"]
     tools.run(_VERITYSETUP, ["format", *args, image, image])
-    own = root_hash(_blocks(image, blocks), salt).hex()
+    own = root_hash(data_chunks(image, blocks), salt).hex()
     if said.read_text().strip() != own:
         raise UnsupportedEvidence(f"{name}: veritysetup's root hash {said.read_text().strip()} is not ours, {own}")
     return VolumeInfo(
@@ -127,12 +127,22 @@ def volume_uuid(identity: bytes, name: str) -> uuid.UUID:
     )
 
 
-def _blocks(image: Path, blocks: int) -> Iterator[bytes]:
+def data_chunks(image: Path, blocks: int) -> Iterator[bytes]:
+    """The data of an image before its hash tree, in chunks of whole blocks.
+
+    Raises:
+        MaterialUnavailable: the file cannot be read, or is shorter.
+    """
     left = blocks * BLOCK
-    with image.open("rb", buffering=0) as file:
-        while left and (chunk := file.read(min(left, _READ))):
-            left -= len(chunk)
-            yield chunk
+    try:
+        with image.open("rb", buffering=0) as file:
+            while left and (chunk := file.read(min(left, _READ))):
+                left -= len(chunk)
+                yield chunk
+    except OSError as exc:
+        raise MaterialUnavailable(f"{image}: {exc.strerror}") from exc
+    if left:
+        raise MaterialUnavailable(f"{image}: shorter than its manifest says")
 
 
 def option(volume: VolumeInfo) -> str:

@@ -92,6 +92,25 @@ def test_the_measurements_are_those_of_the_files_alone(image):
     assert f":{root.data_blocks}:{root.salt}:{root.root_hash}:/" in manifest.command_line
 
 
+def test_the_command_recomputes_an_image_and_finds_what_was_changed(image, tmp_path):
+    run = [*_PROGRAM, "measure", "image"]
+    good = subprocess.run([*run, str(image), "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(good.stdout)["wrong"] == []
+    copy = tmp_path / "copy"
+    shutil.copytree(image, copy)
+    (copy / layout.COMMAND_LINE).write_text((copy / layout.COMMAND_LINE).read_text() + " debug")
+    with (copy / "root.img").open("r+b") as file:
+        file.write(b"X")
+    bad = subprocess.run([*run, str(copy), "--diff", str(image), "--json"], capture_output=True, text=True, check=False)
+    document = json.loads(bad.stdout)
+    assert bad.returncode == 10
+    assert {"command_line", "root hash of root"} <= {item["what"] for item in document["wrong"]}
+    assert {"what": "option", "old": None, "new": "debug"} in document["changes"]
+    (copy / layout.KERNEL).unlink()
+    gone = subprocess.run([*run, str(copy)], capture_output=True, text=True, check=False)
+    assert (gone.returncode, "Traceback" in gone.stderr) == (40, False)
+
+
 def test_every_file_of_the_folder_is_what_the_manifest_says(image):
     manifest = layout.read_manifest(image)
     names = {artifact.name for artifact in manifest.artifacts} | {layout.MANIFEST}

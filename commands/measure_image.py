@@ -1,0 +1,103 @@
+"""``dokimos measure image``: what a built image must measure, recomputed from its files alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import ExitCode
+from .render import console, print_json, read_file
+
+if TYPE_CHECKING:
+    from ..cvm_image.layout import Manifest
+    from ..measurements.image import Change, SnpMeasurements
+
+_LIMIT = 256 << 20
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@click.option("--diff", metavar="OLD", help="Folder of another image: tell which input moved a digest.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def image(folder: str, diff: str | None, as_json: bool) -> None:
+    """Recompute launch digests and root hashes of the image in DIR and compare them with what it says of itself.
+
+    Ends with 10 where they differ.
+    """
+    from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
+    from ..measurements.image import explain, parse_measurements  # noqa: PLC0415
+
+    place = Path(folder)
+    manifest = layout.read_manifest(place)
+    written = parse_measurements(_text(place / layout.MEASUREMENTS))
+    found = _recompute(place, written)
+    wrong = [*explain(written, found), *_volumes(place, manifest)]
+    changes: tuple[Change, ...] = ()
+    if diff:
+        old = Path(diff)
+        lines = _text(old / layout.COMMAND_LINE), _text(place / layout.COMMAND_LINE)
+        changes = explain(parse_measurements(_text(old / layout.MEASUREMENTS)), found, lines)
+    if as_json:
+        document = {"snp": asdict(found), "wrong": [asdict(item) for item in wrong]}
+        print_json({**document, "changes": [asdict(item) for item in changes]} if diff else document)
+    else:
+        _show(found, wrong, changes, compared=bool(diff))
+    if wrong:
+        raise click.exceptions.Exit(ExitCode.REJECTED)
+
+
+def _text(path: Path) -> str:
+    return read_file(str(path), path.name, _LIMIT).decode("utf-8", "replace")
+
+
+def _recompute(place: Path, written: SnpMeasurements) -> SnpMeasurements:
+    from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
+    from ..measurements.image import snp_measurements  # noqa: PLC0415
+
+    return snp_measurements(
+        firmware=read_file(str(place / layout.FIRMWARE_SNP), "firmware", _LIMIT),
+        kernel=read_file(str(place / layout.KERNEL), "kernel", _LIMIT),
+        initrd=read_file(str(place / layout.INITRD), "initrd", _LIMIT),
+        command_line=_text(place / layout.COMMAND_LINE),
+        vcpus=list(dict.fromkeys(row.vcpus for row in written.digests)),
+        vcpu_types=list(dict.fromkeys(row.vcpu_type for row in written.digests)),
+    )
+
+
+def _volumes(place: Path, manifest: Manifest) -> list[Change]:
+    """Root hashes that are not those of the files, or that the command line does not carry."""
+    from ..cvm_image.assemble.volume import data_chunks, option  # noqa: PLC0415 - help need not pay
+    from ..measurements.image import Change  # noqa: PLC0415
+    from ..measurements.verity import root_hash  # noqa: PLC0415
+
+    wrong = []
+    line = _text(place / "cmdline")
+    for volume in manifest.volumes:
+        found = root_hash(data_chunks(place / volume.file, volume.data_blocks), bytes.fromhex(volume.salt)).hex()
+        if found != volume.root_hash:
+            wrong.append(Change(what=f"root hash of {volume.name}", old=volume.root_hash, new=found))
+        if option(volume) not in line.split():
+            wrong.append(Change(what="option", old=option(volume), new=None))
+    return wrong
+
+
+def _show(found: SnpMeasurements, wrong: list[Change], changes: tuple[Change, ...], *, compared: bool) -> None:
+    from rich.table import Table  # noqa: PLC0415 - help need not pay
+
+    out = console()
+    table = Table(title="SEV-SNP launch digests, recomputed", title_justify="left", title_style="bold")
+    for column in ("vCPUs", "type", "launch digest"):
+        table.add_column(column, overflow="fold")
+    for row in found.digests:
+        table.add_row(str(row.vcpus), row.vcpu_type, row.launch_digest)
+    out.print(table)
+    for item in wrong:
+        out.print(f"[bold red]differs[/] {item.what}: the image says {item.old}, its files say {item.new}")
+    if compared:
+        for item in changes:
+            out.print(f"{item.what}: {item.old or 'not there'} -> {item.new or 'not there'}", soft_wrap=True)
+        out.print("[bold]no digest moved[/]" if not changes else "")
+    out.print("[bold red]DIFFERENT[/]" if wrong else "[bold green]as the image says of itself[/]")

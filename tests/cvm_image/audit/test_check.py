@@ -1,0 +1,114 @@
+"""Each source of non-determinism, planted on purpose in a builder of two files: the check must go red and name it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from dokimos.cvm_image.audit.check import check, choose
+from dokimos.cvm_image.audit.perturb import PERTURBATIONS
+from dokimos.errors import MaterialUnavailable
+
+BUILDER = """
+import hashlib, os, socket, sys, time, uuid, locale
+from pathlib import Path
+from dokimos.cvm_image import layout
+from dokimos.cvm_image.layout import Artifact, BootInfo, FileEntry, Manifest, Stage
+out = Path(sys.argv[1])
+out.mkdir(parents=True)
+path, content, mode, uid, salt = "/etc/file", "fixed", 0o644, 0, ""
+PLANT
+sha = hashlib.sha256(content.encode()).hexdigest()
+entry = FileEntry(volume="root", path=path, type="file", mode=f"{mode:04o}", uid=uid, gid=0, size=1, sha256=sha,
+                  target="", origin="overlay:x")
+(out / layout.FILES).write_text(layout.format_files([entry]))
+stages = [("lock", "1"), ("archive.root", str(entry)), ("filesystem.root", str(entry) + salt)]
+digest = lambda text: hashlib.sha256(text.encode()).hexdigest()
+manifest = Manifest(profile="x", dokimos="0", source_date_epoch=1, lock_sha256="1" * 64, profile_sha256="1" * 64,
+    command_line="", boot=BootInfo(memory=1, vcpus=1, vcpu_type="x", port=1), volumes=(), artifacts=(),
+    stages=tuple(Stage(name=name, sha256=digest(text)) for name, text in stages))
+(out / layout.MANIFEST).write_text(layout.format_manifest(manifest))
+"""
+PLANTS = {
+    "random UUID": ("salt = uuid.uuid4().hex", "filesystem.root", "UUID", None),
+    "build path": ("content = str(out)", "archive.root", "a path", None),
+    "time": ("content = str(int(time.time() // 86400))", "archive.root", "a time", "time"),
+    "host name": ('path = "/etc/hostname"; content = socket.gethostname()', "archive.root", "host's name", "host"),
+    "time zone": ('content = time.strftime("%H", time.localtime(0))', "archive.root", "a time", "timezone"),
+    "umask": (
+        '(out / "f").touch(); mode = (out / "f").stat().st_mode & 0o777; (out / "f").unlink()',
+        "archive.root",
+        "umask",
+        "umask",
+    ),
+    "HOME": ('content = os.environ["HOME"]', "archive.root", "a path", "home"),
+    "TMPDIR": ('content = os.environ.get("TMPDIR", "")', "archive.root", "a path", "tmpdir"),
+    "order of a set": ('path = "/a.pyc"; content = repr({"a", "b", "c", "d"})', "archive.root", "set", "hash-seed"),
+    "processors": ("content = str(len(os.sched_getaffinity(0)))", "archive.root", "", "cpus"),
+    "user": ("uid = os.geteuid()", "archive.root", "numbers of the building host's users", "uid"),
+}
+
+
+def _silent(*_):
+    pass
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """run(plant, bisect) -> report; what cannot be varied here is reported by the tests that need it."""
+    # The order of sets must be one in the first build, or it would differ from run to run by itself.
+    monkeypatch.setattr("dokimos.cvm_image.audit.check._KEPT", ("PATH", "HOME", "PYTHONPATH", "PYTHONHASHSEED"))
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+
+    def start(plant, names=None, bisect=False):
+        chosen, left = choose(only=names or ())
+        command = [sys.executable, "-B", "-c", BUILDER.replace("PLANT", plant)]
+        return check(command, perturbations=chosen, not_varied=left, bisect=bisect, told=_silent)
+
+    return start
+
+
+def possible(name):
+    return next(item for item in PERTURBATIONS if item.name == name).missing()
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_planted_source_is_found_named_and_explained(run, plant, loud_skip):
+    code, stage, cause, guilty = PLANTS[plant]
+    if guilty and possible(guilty):
+        loud_skip(f"perturbation {guilty}: {possible(guilty)}", plant)
+    report = run(code, {guilty} if guilty else {"timezone"})
+    assert not report.comparison.identical
+    assert report.comparison.first == stage
+    first = report.comparison.differences[0]
+    assert cause in first.cause
+    assert first.cure
+
+
+def test_bisection_names_the_condition_that_matters(run):
+    report = run(PLANTS["time zone"][0], {"timezone", "hash-seed", "umask"}, bisect=True)
+    assert report.guilty == ("timezone",)
+
+
+def test_a_builder_that_reads_only_its_inputs_passes_under_all_conditions_that_are_possible_here(run):
+    report = run("", None)
+    assert report.comparison.identical
+    assert {"timezone", "hash-seed", "umask", "home", "tmpdir", "path"} <= set(report.varied)
+    assert {name for name, _ in report.not_varied} | set(report.varied) == {item.name for item in PERTURBATIONS}
+
+
+def test_a_build_that_fails_is_no_comparison(run):
+    with pytest.raises(MaterialUnavailable, match="no such thing"):
+        run('sys.exit("no such thing")')
+
+
+def test_a_required_condition_that_is_not_possible_or_unknown_is_an_error(monkeypatch):
+    with pytest.raises(MaterialUnavailable, match="no perturbation 'weather'"):
+        choose(only={"weather"})
+    chosen, left = choose(only={"umask"}, skip={"umask"})
+    assert chosen == []
+    assert ("umask", "left out by the caller") in left
+    monkeypatch.setattr("shutil.which", lambda *_: None)
+    with pytest.raises(MaterialUnavailable, match="cpus is required, but taskset is not installed"):
+        choose(require={"cpus"})
