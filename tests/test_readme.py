@@ -70,6 +70,15 @@ ELSEWHERE = {
         "test_repository.py::test_every_pinned_requirement_has_a_hash",
         "test_readme.py::test_the_constraints_generator_gives_what_is_committed",
     ),
+    # They fetch some 80 MB and take a while.
+    "dokimos image fetch test\ndokimos image build test --output my-image\ndokimos image check test": (
+        "cvm_image/test_image.py::test_the_commands_of_the_documents_build_measure_and_check_an_image",
+        f"{CI}uv run pytest -m slow",
+    ),
+    "dokimos image fetch test\ndokimos image build test --output image\ndokimos measure image image": (
+        "cvm_image/test_image.py::test_the_commands_of_the_documents_build_measure_and_check_an_image",
+        f"{CI}uv run pytest -m slow",
+    ),
     "python3 tests/fuzz/run.py --seconds 10": ("test_fuzz_targets.py::test_atheris_finds_nothing_in_ten_seconds",),
     "python3 tests/generate/cli_help.py": ("test_readme.py::test_the_command_line_page_is_the_programs_own",),
 }

@@ -111,6 +111,34 @@ def test_the_command_recomputes_an_image_and_finds_what_was_changed(image, tmp_p
     assert (gone.returncode, "Traceback" in gone.stderr) == (40, False)
 
 
+def test_the_commands_of_the_documents_build_measure_and_check_an_image(inputs, image, tmp_path):
+    lock = ["--lock", str(inputs[1] / "test.lock")]
+    for command in (
+        ["image", "fetch", "test", *lock],
+        ["image", "build", "test", *lock, "--output", "my-image"],
+        ["measure", "image", "my-image"],
+        ["image", "check", "test", *lock],
+        ["image", "bundle", "export", "test", "bundle.tar", *lock],
+        ["image", "bundle", "import", "bundle.tar", "--store", "store", "--write-lock", "again.lock"],
+        ["image", "build", "test", "--lock", "again.lock", "--store", "store", "--output", "offline"],
+    ):
+        ran = subprocess.run([*_PROGRAM, *command], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    manifests = [(folder / layout.MANIFEST).read_text() for folder in (tmp_path / "my-image", tmp_path / "offline")]
+    assert manifests[0] == manifests[1]
+    assert compare(tmp_path / "my-image", tmp_path / "offline").identical
+
+
+def test_the_arguments_for_a_host_with_sev_snp_are_shown_and_start_nothing(image):
+    ran = subprocess.run(
+        [*_PROGRAM, "image", "boot", str(image), "--snp", "--print"], capture_output=True, text=True, check=True
+    )
+    assert "sev-snp-guest,id=sev0" in ran.stdout
+    assert "kernel-hashes=on" in ran.stdout
+    assert f"-bios {image / layout.FIRMWARE_SNP}" in ran.stdout
+    assert "tcg" not in ran.stdout
+
+
 def test_every_file_of_the_folder_is_what_the_manifest_says(image):
     manifest = layout.read_manifest(image)
     names = {artifact.name for artifact in manifest.artifacts} | {layout.MANIFEST}
