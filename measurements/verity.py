@@ -36,7 +36,7 @@ class Superblock(NamedTuple):
     salt: bytes
 
 
-def _level(chunks: Iterable[bytes | memoryview], salt: bytes) -> bytearray:
+def _level(chunks: Iterable[bytes | bytearray | memoryview], salt: bytes) -> bytearray:
     """The digests of all blocks in a row."""
     out, salted = bytearray(), hashlib.sha256(salt)
     for chunk in chunks:
@@ -54,7 +54,7 @@ def _padded(level: bytearray) -> bytes:
     return bytes(level) + bytes(-len(level) % BLOCK)
 
 
-def _levels(chunks: Iterable[bytes | memoryview], salt: bytes) -> tuple[bytes, list[bytes]]:
+def _levels(chunks: Iterable[bytes | bytearray | memoryview], salt: bytes) -> tuple[bytes, list[bytes]]:
     if len(salt) > MAX_SALT:
         raise UsageError(f"a salt has at most {MAX_SALT} bytes")
     digests = _level(chunks, salt)
@@ -67,7 +67,7 @@ def _levels(chunks: Iterable[bytes | memoryview], salt: bytes) -> tuple[bytes, l
     return bytes(digests), levels
 
 
-def root_hash(chunks: Iterable[bytes | memoryview], salt: bytes) -> bytes:
+def root_hash(chunks: Iterable[bytes | bytearray | memoryview], salt: bytes) -> bytes:
     """The root hash of a volume.
 
     Args:
@@ -80,7 +80,7 @@ def root_hash(chunks: Iterable[bytes | memoryview], salt: bytes) -> bytes:
     return _levels(chunks, salt)[0]
 
 
-def hash_tree(chunks: Iterable[bytes | memoryview], salt: bytes) -> tuple[bytes, bytes]:
+def hash_tree(chunks: Iterable[bytes | bytearray | memoryview], salt: bytes) -> tuple[bytes, bytes]:
     """The root hash, and the tree as it lies on a disk, its uppermost level first; errors as :func:`root_hash`."""
     root, levels = _levels(chunks, salt)
     return root, b"".join(reversed(levels))

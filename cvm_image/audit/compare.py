@@ -141,7 +141,8 @@ def _artifacts(a: Path, b: Path) -> list[Difference]:
     for name in names:
         hashes = [layout.file_hash(side / name) for side in (a, b)]
         if hashes[0] != hashes[1]:
-            found.append(_difference(name, "sha256" if all(hashes) else "missing", *hashes, ""))
+            field = "sha256" if all(hashes) else "missing"
+            found.append(_difference(name, field, hashes[0], hashes[1], ""))
     return found
 
 

@@ -81,7 +81,7 @@ def mirror():
 
 
 def test_what_a_lock_names_comes_into_the_store_once(tmp_path, mirror):
-    asked = []
+    asked: list[tuple[str, str | None]] = []
     store, wanted = Store(tmp_path), lock(CONTENT)
     address = mirror(CONTENT, asked=asked)
     for _ in range(2):
@@ -91,7 +91,7 @@ def test_what_a_lock_names_comes_into_the_store_once(tmp_path, mirror):
 
 
 def test_a_broken_download_goes_on_where_it_ended(tmp_path, mirror):
-    asked = []
+    asked: list[tuple[str, str | None]] = []
     store, wanted = Store(tmp_path), lock(CONTENT)
     store.partial(wanted.debs[0].sha256).write_bytes(CONTENT[:1000])
     fetch(wanted, store, progress=_silent, mirrors=[mirror(CONTENT, asked=asked)])
