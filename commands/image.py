@@ -11,7 +11,9 @@ SUBCOMMANDS = {
     "build": ("image_build", "build", "Build an image from a lock, bit for bit the same anywhere."),
     "bundle": ("image_inputs", "bundle", "Carry all locked files as one file."),
     "check": ("image_check", "check", "Build twice under different conditions and compare."),
+    "diff": ("image_diff", "diff", "Tell what changed between two images."),
     "fetch": ("image_inputs", "fetch", "Fetch what a lock names, by hash."),
+    "lint": ("image_lint", "lint", "Check a built image against the rules of hardening."),
     "lock": ("image_inputs", "lock", "Resolve a profile's packages to exact files."),
 }
 """Every subcommand with its module, its name there and its one-line help; listing them imports none of them."""

@@ -100,7 +100,7 @@ def compare(a: Path, b: Path) -> Comparison:
     names = [*hashes[0], *(name for name in hashes[1] if name not in hashes[0])]
     stages = tuple((name, hashes[0].get(name, ""), hashes[1].get(name, "")) for name in names)
     differing = next((name for name, was, is_ in stages if was != is_), None)
-    found = _files(layout.read_files(a), layout.read_files(b))
+    found = file_differences(layout.read_files(a), layout.read_files(b))
     if not found and differing:
         cause, cure = _STAGES.get(differing.partition(".")[0], ("unknown", "look at both with diffoscope"))
         was, is_ = hashes[0].get(differing, ""), hashes[1].get(differing, "")
@@ -109,7 +109,8 @@ def compare(a: Path, b: Path) -> Comparison:
     return Comparison(stages=stages, first=differing, differences=tuple(found[:_LISTED]))
 
 
-def _files(a: tuple[FileEntry, ...], b: tuple[FileEntry, ...]) -> list[Difference]:
+def file_differences(a: tuple[FileEntry, ...], b: tuple[FileEntry, ...]) -> list[Difference]:
+    """What differs between two lists of files, sorted by volume and path."""
     sides = [{(entry.volume, entry.path): entry for entry in side} for side in (a, b)]
     found = []
     for key in sorted(sides[0].keys() | sides[1].keys()):

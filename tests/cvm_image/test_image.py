@@ -15,6 +15,8 @@ from dokimos.cvm_image import layout
 from dokimos.cvm_image.apt import host_mirrors
 from dokimos.cvm_image.assemble.build import build
 from dokimos.cvm_image.audit.compare import compare
+from dokimos.cvm_image.audit.diff import diff
+from dokimos.cvm_image.audit.lint import lint
 from dokimos.cvm_image.boot import emulated
 from dokimos.cvm_image.boot.emulated import EmulatedGuest
 from dokimos.cvm_image.fetch import fetch
@@ -139,6 +141,16 @@ def test_the_arguments_for_a_host_with_sev_snp_are_shown_and_start_nothing(image
     assert "tcg" not in ran.stdout
 
 
+@pytest.mark.parametrize("name", ["test", "cpu"])
+def test_a_built_image_holds_every_rule_of_hardening(inputs, image, tmp_path, name):
+    folder = image
+    if name != "test":
+        folder = tmp_path / name
+        build(*inputs[0][name], folder, told=_silent)
+    found = {str(result.rule): result.findings for result in lint(folder) if result.findings}
+    assert found == {}
+
+
 def test_every_file_of_the_folder_is_what_the_manifest_says(image):
     manifest = layout.read_manifest(image)
     names = {artifact.name for artifact in manifest.artifacts} | {layout.MANIFEST}
@@ -153,6 +165,13 @@ def test_one_more_option_moves_the_command_line_and_every_digest_and_nothing_els
     build(profile, lock, store, tmp_path / "other", told=_silent, append=["debug"])
     found = compare(image, tmp_path / "other")
     assert found.first == "command-line"
+    changed = diff(image, tmp_path / "other")
+    assert (changed.packages, changed.files, changed.identical) == ((), (), False)
+    assert {"option", "command_line"} <= {change.what for change in changed.measured}
+    assert diff(image, image).identical
+    command = [*_PROGRAM, "image", "diff", str(image), str(tmp_path / "other"), "--exit-code"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, "option: not there -> debug" in ran.stdout) == (10, True)
     old, new = (parse_measurements((side / layout.MEASUREMENTS).read_text()) for side in (image, tmp_path / "other"))
     assert {change.what for change in explain(old, new)} == {
         "command_line",
