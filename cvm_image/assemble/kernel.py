@@ -102,6 +102,8 @@ def _modinfo(data: bytes, name: str) -> bytes:
         table, size, count, names = header[6], header[11], header[12], header[13]
         if header[0][:6] != b"\x7fELF\x02\x01" or size != _SECTION.size or not names < count <= _MAX_SECTIONS:
             raise MalformedEvidence(f"kernel module {name}: not a 64-bit ELF file")
+        if table + count * size > len(data):  # said here: a large offset is no struct.error
+            raise MalformedEvidence(f"kernel module {name}: truncated")
         sections = [_SECTION.unpack_from(data, table + index * size) for index in range(count)]
     except struct.error as exc:
         raise MalformedEvidence(f"kernel module {name}: truncated") from exc

@@ -58,6 +58,14 @@ def _answering(engine):
     return True
 
 
+def _ended(pid):
+    """Whether a killed process has ended: one with a model in its memory takes a while to."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def test_the_answer_has_the_structure_and_the_bounds_that_were_asked_for(engine, model):
     answer = engine.chat(_request())
     assert answer.text.strip()
@@ -105,6 +113,7 @@ def test_an_engine_that_is_killed_in_the_middle_of_an_answer_gives_a_clean_error
         os.kill(pid, signal.SIGKILL)
     thread.join(20)
     assert isinstance(found[0], EngineFailed)
+    assert _soon(lambda: all(_ended(pid) for pid in engine.worker_pids))
     assert engine.chat(_request(tokens=2)).text  # though the process that waited for it was killed too
 
 
@@ -127,10 +136,10 @@ def test_more_requests_than_allowed_are_busy(model):
 
     thread = threading.Thread(target=ask)
     try:
-        thread.start()
-        assert _soon(lambda: len(engine.worker_pids) == 2)
         for pid in engine.worker_pids:
             os.kill(pid, signal.SIGSTOP)  # so that it cannot end before the second request is asked
+        thread.start()
+        time.sleep(0.5)
         with pytest.raises(Busy):
             engine.chat(_request())
     finally:
