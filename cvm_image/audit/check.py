@@ -144,9 +144,9 @@ def _build(command: Sequence[str], perturbations: Sequence[Perturbation], scratc
     if run.uid is not None:
         os.chown(scratch, run.uid, run.uid)
         # Inside of every wrapper that needs more rights than a user has.
-        run = replace(run, command=_as_user(run))
+        run = replace(run, command=(*become(run.uid), "/usr/bin/env", *run.command))
     ran = subprocess.run(
-        run.command,
+        (*run.outer, *run.command),
         env=dict(run.environment),
         umask=run.umask,
         stdin=subprocess.DEVNULL,
@@ -159,9 +159,3 @@ def _build(command: Sequence[str], perturbations: Sequence[Perturbation], scratc
     if ran.returncode:
         raise MaterialUnavailable(f"a build ended with {ran.returncode}: {(ran.stderr or ran.stdout).strip()[-800:]}")
     return run.output
-
-
-def _as_user(run: Run) -> tuple[str, ...]:
-    """Becomes the user after the wrappers at the start, such as unshare, which take root's rights."""
-    inner = next(index for index, part in enumerate(run.command) if "python" in Path(part).name or part == "faketime")
-    return (*run.command[:inner], *become(run.uid or 0), "/usr/bin/env", *run.command[inner:])

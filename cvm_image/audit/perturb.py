@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ class Run:
 
     Attributes:
         command: program and arguments.
+        outer: what stands before it and runs with the caller's rights, also where somebody else builds.
         environment: all variables.
         scratch: folder for what a perturbation needs.
         output: folder of the image.
@@ -33,6 +35,7 @@ class Run:
     """
 
     command: tuple[str, ...]
+    outer: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     scratch: Path
     output: Path
@@ -63,6 +66,10 @@ def _variables(**more: str) -> Callable[[Run], Run]:
 
 def _wrapped(*prefix: str) -> Callable[[Run], Run]:
     return lambda run: replace(run, command=(*prefix, *run.command))
+
+
+def _outside(*prefix: str) -> Callable[[Run], Run]:
+    return lambda run: replace(run, outer=(*prefix, *run.outer))
 
 
 def _needs(program: str, *probe: str) -> Callable[[], str]:
@@ -110,11 +117,56 @@ def _host_files(run: Run) -> Run:
         copy.write_text("dokimos-check-b\n")
         copy.chmod(0o600)
         script += f'mount --bind "{copy}" /etc/{name} && '
-    return replace(run, command=("unshare", "-m", "-u", "sh", "-c", f'{script}exec "$@"', "sh", *run.command))
+    return _outside("unshare", "-m", "-u", "sh", "-c", f'{script}exec "$@"', "sh")(run)
+
+
+_DISORDER: Final = """
+set -e
+sources=$1 temporary=$2 mounts=$3
+shift 3
+trap 'fusermount -u "$mounts/b" 2>/dev/null || true; fusermount -u "$mounts/a" 2>/dev/null || true' EXIT
+mkdir "$mounts/a" "$mounts/b"
+for pair in "$sources:a" "$temporary:b"; do
+    disorderfs --multi-user=yes --sort-dirents=yes --reverse-dirents=yes "${pair%:*}" "$mounts/${pair##*:}" >&2
+done
+rc=0
+unshare -m sh -ec 'mount --bind "$1" "$2"; mount --bind "$3" "$4"; shift 4; exec "$@"' \
+    sh "$mounts/a" "$sources" "$mounts/b" "$temporary" "$@" || rc=$?
+exit "$rc"
+"""
+
+
+def _disorder(run: Run) -> Run:
+    """Folders list backwards: those of this program with what it lays over an image, and those that a build makes."""
+    sources = str(Path(__file__).resolve().parents[2])
+    mounts = tempfile.mkdtemp(prefix="disorder", dir=run.scratch)
+    Path(mounts).chmod(0o755)
+    run = run if "TMPDIR" in run.environment else _folder("temporary", "TMPDIR")(run)
+    # In a name space of its own: what removes the scratch folder must never reach the sources through a mount.
+    return _outside("unshare", "-m", "sh", "-c", _DISORDER, "sh", sources, run.environment["TMPDIR"], mounts)(run)
+
+
+def _can_disorder() -> str:
+    for program in ("disorderfs", "fusermount"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed"
+    if os.geteuid() != 0:
+        return "only root can mount over this program's folder"
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["unshare", "-m", "sh", "-c", _DISORDER, "sh"]
+        for name in ("sources", "temporary", "mounts"):
+            Path(folder, name).mkdir()
+            command.append(f"{folder}/{name}")
+        ran = subprocess.run([*command, "true"], capture_output=True, timeout=_PROBE_SECONDS, check=False)
+    return "" if ran.returncode == 0 else "a FUSE file system cannot be mounted here"
+
+
+_MADE: Final = "tr_TR"
+"""A locale with another case of "i" than C; made where the system has the sources of locales and none but English."""
 
 
 def _locale() -> str:
-    """A locale with other rules of sorting and of case than C, or an empty text."""
+    """An installed locale with other rules of sorting and of case than C, or an empty text."""
     command = [shutil.which("locale") or "locale", "-a"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
     names = [name for name in ran.stdout.split() if not name.startswith(("C", "POSIX", "en"))]
@@ -122,13 +174,21 @@ def _locale() -> str:
 
 
 def _other_locale(run: Run) -> Run:
-    return _variables(LC_ALL=_locale())(run)
+    if name := _locale():
+        return _variables(LC_ALL=name)(run)
+    place = run.scratch / "locales"
+    place.mkdir()
+    command = ["localedef", "--no-archive", "-i", _MADE, "-f", "UTF-8", str(place / f"{_MADE}.UTF-8")]
+    subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS * 3, check=True)
+    return _variables(LOCPATH=str(place), LC_ALL=f"{_MADE}.UTF-8")(run)
 
 
 def _has_locale() -> str:
-    if shutil.which("locale") is None or not _locale():
-        return "only C and English locales are installed"
-    return ""
+    if shutil.which("locale") and _locale():
+        return ""
+    if shutil.which("localedef") and Path(f"/usr/share/i18n/locales/{_MADE}").is_file():
+        return ""
+    return "only C and English locales are installed"
 
 
 def _readable() -> tuple[str, dict[str, str]] | None:
@@ -175,7 +235,8 @@ def _later(run: Run) -> Run:
 
 
 PERTURBATIONS: Final = (
-    # The order is that of the wrapping: the first stands closest to the build.
+    # The order is that of the wrapping: the first stands closest to the build.  The order of folders comes after what
+    # sets TMPDIR.
     Perturbation(
         name="time", what="400 days later", apply=_later, missing=_needs("faketime", "faketime", "-f", "+1d", "true")
     ),
@@ -197,8 +258,9 @@ PERTURBATIONS: Final = (
     Perturbation(
         name="network",
         what="no network",
-        apply=_wrapped("unshare", "-n"),
+        apply=_outside("unshare", "-n"),
         missing=_needs("unshare", "unshare", "-n", "true"),
     ),
+    Perturbation(name="directories", what="folders list backwards", apply=_disorder, missing=_can_disorder),
 )
 """Every perturbation; all that this machine can make are made at once, and turned off one by one."""

@@ -11,7 +11,7 @@ from dokimos.cvm_image.audit.perturb import PERTURBATIONS
 from dokimos.errors import MaterialUnavailable
 
 BUILDER = """
-import hashlib, os, socket, sys, time, uuid, locale
+import hashlib, os, socket, sys, tempfile, time, uuid, locale
 from pathlib import Path
 from dokimos.cvm_image import layout
 from dokimos.cvm_image.layout import Artifact, BootInfo, FileEntry, Manifest, Stage
@@ -46,6 +46,15 @@ PLANTS = {
     "TMPDIR": ('content = os.environ.get("TMPDIR", "")', "archive.root", "a path", "tmpdir"),
     "order of a set": ('path = "/a.pyc"; content = repr({"a", "b", "c", "d"})', "archive.root", "set", "hash-seed"),
     "processors": ("content = str(len(os.sched_getaffinity(0)))", "archive.root", "", "cpus"),
+    "order of a folder": (
+        'names = Path(tempfile.mkdtemp())\n'
+        'for name in "bdfaceg": (names / name).touch()\n'
+        'content = "".join(os.listdir(names))',
+        "archive.root",
+        "unsorted",
+        "directories",
+    ),
+    "language": ('content = locale.setlocale(locale.LC_ALL, "")', "archive.root", "", "locale"),
     "user": ("uid = os.geteuid()", "archive.root", "numbers of the building host's users", "uid"),
 }
 
@@ -55,11 +64,14 @@ def _silent(*_):
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run(monkeypatch, tmp_path):
     """run(plant, bisect) -> report; what cannot be varied here is reported by the tests that need it."""
     # The order of sets must be one in the first build, or it would differ from run to run by itself.
-    monkeypatch.setattr("dokimos.cvm_image.audit.check._KEPT", ("PATH", "HOME", "PYTHONPATH", "PYTHONHASHSEED"))
+    monkeypatch.setattr(
+        "dokimos.cvm_image.audit.check._KEPT", ("PATH", "HOME", "PYTHONPATH", "PYTHONHASHSEED", "TMPDIR")
+    )
     monkeypatch.setenv("PYTHONHASHSEED", "0")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
     def start(plant, names=None, bisect=False):
         chosen, left = choose(only=names or ())
