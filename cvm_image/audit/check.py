@@ -15,6 +15,7 @@ from ...errors import MaterialUnavailable
 from ..lock import Lock
 from ..store import Store
 from .compare import Comparison, compare
+from .deeper import look
 from .perturb import PERTURBATIONS, Perturbation, Run, become
 
 _SECONDS: Final = 1800
@@ -30,12 +31,14 @@ class Report:
         varied: names of the perturbations that were made.
         not_varied: names of the others with the reason.
         guilty: with bisection, those whose absence makes both builds the same.
+        deeper: what diffoscope says of the first difference, if it was asked.
     """
 
     comparison: Comparison
     varied: tuple[str, ...]
     not_varied: tuple[tuple[str, str], ...]
     guilty: tuple[str, ...] = ()
+    deeper: str = ""
 
 
 def choose(
@@ -93,6 +96,7 @@ def check(
     perturbations: Sequence[Perturbation],
     not_varied: Sequence[tuple[str, str]] = (),
     bisect: bool = False,
+    deeper: bool = False,
     told: Callable[[str, int, int], None],
 ) -> Report:
     """Build twice and compare.
@@ -102,6 +106,7 @@ def check(
         perturbations: what is different the second time.
         not_varied: for the report.
         bisect: whether a difference is pursued by turning the perturbations off one by one.
+        deeper: whether diffoscope is asked about a difference.
         told: progress.
 
     Raises:
@@ -113,22 +118,38 @@ def check(
         told("first build", 0, 0)
         plain = _build(command, (), scratch / "a")
         told("second build, under other conditions", 0, 0)
-        comparison = _compared(plain, command, perturbations, scratch / "b")
+        comparison, said = _compared(plain, command, perturbations, scratch / "b", told if deeper else None)
         guilty = []
         if bisect and not comparison.identical:
             for item in perturbations:
                 told(f"building without {item.name}", 0, 0)
                 rest = [other for other in perturbations if other is not item]
-                if _compared(plain, command, rest, scratch / f"without-{item.name}").identical:
+                if _compared(plain, command, rest, scratch / f"without-{item.name}")[0].identical:
                     guilty.append(item.name)
-    varied = tuple(item.name for item in perturbations)
-    return Report(comparison=comparison, varied=varied, not_varied=tuple(not_varied), guilty=tuple(guilty))
+    return Report(
+        comparison=comparison,
+        varied=tuple(item.name for item in perturbations),
+        not_varied=tuple(not_varied),
+        guilty=tuple(guilty),
+        deeper=said,
+    )
 
 
-def _compared(plain: Path, command: Sequence[str], perturbations: Sequence[Perturbation], scratch: Path) -> Comparison:
+def _compared(
+    plain: Path,
+    command: Sequence[str],
+    perturbations: Sequence[Perturbation],
+    scratch: Path,
+    told: Callable[[str, int, int], None] | None = None,
+) -> tuple[Comparison, str]:
+    """Build again and compare; with `told`, what diffoscope says of a difference as well."""
     made = _build(command, perturbations, scratch)
     try:
-        return compare(plain, made)
+        found = compare(plain, made)
+        if told is None or found.identical:
+            return found, ""
+        told("asking diffoscope", 0, 0)
+        return found, look(plain, made, found)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

@@ -47,7 +47,7 @@ PLANTS = {
     "order of a set": ('path = "/a.pyc"; content = repr({"a", "b", "c", "d"})', "archive.root", "set", "hash-seed"),
     "processors": ("content = str(len(os.sched_getaffinity(0)))", "archive.root", "", "cpus"),
     "order of a folder": (
-        'names = Path(tempfile.mkdtemp())\n'
+        "names = Path(tempfile.mkdtemp())\n"
         'for name in "bdfaceg": (names / name).touch()\n'
         'content = "".join(os.listdir(names))',
         "archive.root",
