@@ -47,21 +47,19 @@ def check(  # noqa: PLR0917 - one parameter per option
     named with the likely cause.
     """
     from ..cvm_image.audit.check import check as check_image  # noqa: PLC0415 - help need not pay
-    from ..cvm_image.audit.check import choose, copy_store  # noqa: PLC0415
+    from ..cvm_image.audit.check import choose, copy_inputs  # noqa: PLC0415
     from ..cvm_image.audit.compare import document  # noqa: PLC0415
     from ..cvm_image.audit.page import page  # noqa: PLC0415
-    from ..cvm_image.lock import read_lock  # noqa: PLC0415
     from ..cvm_image.profile import find_profile, load_profile, lock_path  # noqa: PLC0415
     from ..cvm_image.store import Store  # noqa: PLC0415
 
     place = (Path(lock) if lock else lock_path(profile)).resolve()
     chosen, left = choose(only, skip, require)
-    command = [sys.executable, "-B", "-m", "dokimos", "image", "build", str(find_profile(profile).resolve())]
-    command += ["--lock", str(place), "--quiet", "--keep-archives"]
     with progress() as told, tempfile.TemporaryDirectory(prefix="dk-store-") as folder:
-        # A copy that everybody may read, since one of the conditions is another user.
-        copy_store(read_lock(place), Store(Path(store) if store else None), Path(folder))
-        command += ["--store", folder, "--output"]
+        # Copies that everybody may read, since one of the conditions is another user.
+        files = copy_inputs(find_profile(profile), place, Store(Path(store) if store else None), Path(folder))
+        command = [sys.executable, "-B", "-m", "dokimos", "image", "build", str(files[0]), "--lock", str(files[1])]
+        command += ["--quiet", "--keep-archives", "--store", folder, "--output"]
         report = check_image(
             command, perturbations=chosen, not_varied=left, bisect=bisect, deeper=diffoscope, told=told
         )

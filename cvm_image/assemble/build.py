@@ -92,6 +92,7 @@ def build(
     if (lock.profile, lock.profile_sha256) != (profile.name, profile.sha256):
         raise UsageError(f"the lock is not of this profile {profile.name}; lock it again")
     _refuse_foreign(output)
+    output = output.absolute()  # tools work in folders of their own
     with _plain_umask(), ExitStack() as stack:
         output.parent.mkdir(parents=True, exist_ok=True)
         made = stack.enter_context(tempfile.TemporaryDirectory(dir=output.parent, prefix=".image-"))

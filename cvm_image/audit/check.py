@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import MaterialUnavailable
-from ..lock import Lock
+from ..lock import read_lock
 from ..store import Store
 from .compare import Comparison, compare
 from .deeper import look
@@ -71,13 +71,22 @@ def choose(
     return chosen, left
 
 
-def copy_store(lock: Lock, store: Store, folder: Path) -> None:
-    """Copy what a lock names into a folder that everybody may read.
+def copy_inputs(profile: Path, lock_file: Path, store: Store, folder: Path) -> tuple[Path, Path]:
+    """Copy a profile, its lock and what that names into a folder that everybody may read.
+
+    Returns:
+        The copies of profile and lock.
 
     Raises:
-        MaterialUnavailable: something is not in the store, or no longer what its name says.
+        MaterialUnavailable: there is no such lock, or something is not in the store, or no longer what its name says.
+        MalformedEvidence: the lock does not read.
     """
+    lock = read_lock(lock_file)
     folder.chmod(0o755)
+    copies = folder / "profile.toml", folder / "profile.lock"
+    for source, copy in zip((profile, lock_file), copies, strict=True):
+        shutil.copyfile(source, copy)
+        copy.chmod(0o644)
     names = {deb.sha256: deb.name for deb in lock.debs}
     names |= {wheel.sha256: wheel.filename for wheel in lock.wheels}
     names |= {model.sha256: model.alias for model in lock.models}
@@ -88,6 +97,7 @@ def copy_store(lock: Lock, store: Store, folder: Path) -> None:
             part.chmod(0o755)
         shutil.copyfile(store.checked(sha256, name), place)
         place.chmod(0o644)
+    return copies
 
 
 def check(

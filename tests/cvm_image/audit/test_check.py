@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 
-from dokimos.cvm_image.audit.check import check, choose
+from dokimos.cvm_image.audit.check import check, choose, copy_inputs
 from dokimos.cvm_image.audit.perturb import PERTURBATIONS
+from dokimos.cvm_image.lock import format_lock, read_lock
+from dokimos.cvm_image.profile import load_profile, lock_path
+from dokimos.cvm_image.store import Store
 from dokimos.errors import MaterialUnavailable
 
 BUILDER = """
@@ -108,6 +112,21 @@ def test_a_builder_that_reads_only_its_inputs_passes_under_all_conditions_that_a
     assert report.comparison.identical
     assert {"timezone", "hash-seed", "umask", "home", "tmpdir", "path"} <= set(report.varied)
     assert {name for name, _ in report.not_varied} | set(report.varied) == {item.name for item in PERTURBATIONS}
+
+
+def test_what_another_user_builds_from_is_copied_to_where_he_can_read_it(tmp_path):
+    closed, shared = tmp_path / "closed", tmp_path / "shared"
+    for folder in (closed, shared):
+        folder.mkdir(mode=0o700)
+    lock = replace(read_lock(lock_path("test")), debs=(), wheels=(), models=())
+    for name, text in (("mine.toml", load_profile("test").text), ("mine.lock", format_lock(lock))):
+        (closed / name).write_text(text)
+        (closed / name).chmod(0o600)
+    copies = copy_inputs(closed / "mine.toml", closed / "mine.lock", Store(tmp_path / "store"), shared)
+    assert [copy.read_text() for copy in copies] == [load_profile("test").text, format_lock(lock)]
+    assert all(path.stat().st_mode & 0o004 for path in (shared, *copies))
+    with pytest.raises(MaterialUnavailable, match="write it with"):
+        copy_inputs(closed / "mine.toml", closed / "other.lock", Store(tmp_path / "store"), shared)
 
 
 def test_a_build_that_fails_is_no_comparison(run):
