@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from ..cvm_image.store import Store
     from ..verifier.policy import Policy
 
-_SYSTEM: Final = "Be brief."
-_QUESTION: Final = "Make this shorter: Could we please meet at seven instead of eight?"
-_MAX_TOKENS: Final = 14
+# Few and short: the emulated processor reads and writes less than one token a second.
+_SYSTEM: Final = "Summarize."
+_QUESTION: Final = "Ann: The train is late. What is new?"
+_MAX_TOKENS: Final = 12
 _BOOT_SECONDS: Final = 240.0
 _ANSWER_SECONDS: Final = 300.0
 _BLOCK: Final = 4096
@@ -163,7 +164,7 @@ def _ask(out: Console, session: Session) -> bool:
     out.print(f"[dim]{_QUESTION}[/dim]")
     started = time.monotonic()
     with progress() as told:
-        told("the emulated processor reads and writes about one or two tokens a second", 0, 0)
+        told("the emulated processor needs more than a second for each token", 0, 0)
         messages = [Message(role="system", content=_SYSTEM), Message(role="user", content=_QUESTION)]
         answer = session.chat(messages, max_tokens=_MAX_TOKENS, temperature=0.0)
     out.print(Text.assemble((f"{answer.model}: ", "bold"), answer.text.strip()))
