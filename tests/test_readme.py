@@ -32,7 +32,7 @@ DOCUMENTS = [
     *(f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md"))),
 ]
 FENCE = re.compile(r"^(?:<!-- exit: (\d+) -->\n)?```([a-z]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-QUIET = {"text", "toml", "json"}
+QUIET = {"text", "toml", "json", "yaml"}
 
 CI = ".ci/run: "
 ELSEWHERE = {

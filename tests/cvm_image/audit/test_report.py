@@ -85,13 +85,13 @@ SHOWS = 'for last; do before=$this; this=$last; done; cat "$before" "$this"'
 )
 def test_diffoscope_is_shown_the_very_files_that_differ(builds, diffoscope, path, said):
     diffoscope(SHOWS)
-    assert deeper.look(*builds, report(difference(path)).comparison) == said
+    assert deeper.look(builds[0], builds[1], report(difference(path)).comparison) == said
 
 
 def test_a_difference_without_a_file_on_both_sides_is_said_to_be_none_to_look_at(builds, diffoscope):
     diffoscope(SHOWS)
     comparison = report(difference("root:/etc/file", "mode"), difference("other:/x"), difference("gone")).comparison
-    assert deeper.look(*builds, comparison) == "no file to look at"
+    assert deeper.look(builds[0], builds[1], comparison) == "no file to look at"
 
 
 def test_a_diffoscope_that_is_missing_hangs_or_talks_without_end_does_not_hold_up_a_check(
@@ -99,11 +99,11 @@ def test_a_diffoscope_that_is_missing_hangs_or_talks_without_end_does_not_hold_u
 ):
     comparison = report(difference()).comparison
     monkeypatch.setattr("shutil.which", lambda _: None)
-    assert deeper.look(*builds, comparison) == "diffoscope is not installed"
+    assert deeper.look(builds[0], builds[1], comparison) == "diffoscope is not installed"
     monkeypatch.undo()
     diffoscope("exec yes")
     monkeypatch.setattr(deeper, "_SECONDS", 0.3)
-    assert "did not end within" in deeper.look(*builds, comparison)
+    assert "did not end within" in deeper.look(builds[0], builds[1], comparison)
     (builds[0].parent / "bin/diffoscope").write_text("#!/bin/sh\nseq 100000\n")
     monkeypatch.setattr(deeper, "_SECONDS", 20)
-    assert len(deeper.look(*builds, comparison).splitlines()) == 400
+    assert len(deeper.look(builds[0], builds[1], comparison).splitlines()) == 400
