@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ..verifier.policy import Policy
 
 # Few and short: the emulated processor reads and writes less than one token a second.
-_SYSTEM: Final = "Summarize."
-_QUESTION: Final = "Ann: The train is late. What is new?"
+_SYSTEM: Final = "Summarize"
+_QUESTION: Final = "Ann: Train is late."
 _MAX_TOKENS: Final = 12
 _BOOT_SECONDS: Final = 240.0
 _ANSWER_SECONDS: Final = 300.0

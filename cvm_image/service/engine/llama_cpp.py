@@ -39,8 +39,8 @@ class _Worker:
             raise EngineFailed
         return self._process.stdin, self._process.stdout  # type: ignore[return-value]  # binary: no text mode above
 
-    def exchange(self, request: dict[str, Any] | None, seconds: float) -> dict[str, Any]:
-        """Send a request (or none, to wait for readiness) and take the next frame; the process dies at the deadline.
+    def exchange(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Send a request and take the next frame; the process dies at the deadline.
 
         Raises:
             EngineFailed: no frame.
@@ -49,8 +49,7 @@ class _Worker:
         timer = threading.Timer(seconds, self._process.kill)
         timer.start()
         try:
-            if request is not None:
-                worker.write_frame(stdin, request)
+            worker.write_frame(stdin, request)
             found = worker.read_frame(stdout)
         except (OSError, ValueError):
             found = None
@@ -59,10 +58,6 @@ class _Worker:
         if found is None:
             raise EngineFailed
         return found
-
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        return self._process.poll() is None
 
     def end(self) -> None:
         """Kill it, if it still runs, reap it, and remove its folder."""
@@ -159,9 +154,8 @@ class LlamaCppEngine:
     def _loaded(self, process: _Worker) -> bool:
         """Wait until a process has loaded the model; one that fails is ended."""
         with contextlib.suppress(EngineFailed):
-            process.exchange(None, _LOAD_SECONDS)
-            if process.alive():  # it may have said that it is ready, and died since
-                return True
+            process.exchange({"ready": True}, _LOAD_SECONDS)
+            return True
         self._end(process)
         return False
 

@@ -67,6 +67,7 @@ def _load(model: str, context: int, threads: int, socket: str) -> Any:
     params.ui = False
     params.verbosity = 0
     params.warmup = False
+    params.fit_params = False  # would load everything twice to fit it into a GPU's memory
     params.offline = True
     params.hostnames = [socket]
     return xllamacpp.Server(params)
@@ -95,7 +96,9 @@ def main() -> None:
     os.dup2(null, 2)
     _confine()
     server = _load(model, context, threads, str(Path(folder, "s.sock")))
-    write_frame(sink, {"ready": True, "pid": os.getpid()})
+    # Said when asked for, and not before: what a process said that died since would still lie in the pipe.
+    if read_frame(source) is not None:
+        write_frame(sink, {"ready": True})
     request = read_frame(source)
     if request is not None:
         write_frame(sink, _answer(server.handle_chat_completions(request)))
