@@ -185,6 +185,8 @@ def test_the_demo_cleans_up_when_it_is_interrupted(tmp_path):
         below = _wait_for(lambda: _children(demo.pid))
         assert below, "the demo starts an engine"
         assert _wait_for(lambda: list(tmp_path.glob("dokimos-demo-*")))
+        # While it waits for the answer: an interrupt in the middle of an import may get lost in Python itself.
+        assert any(line.startswith("3 ") for line in demo.stdout)
         below |= _children(demo.pid)
         demo.send_signal(signal.SIGINT)
         assert demo.wait(20) == 130
