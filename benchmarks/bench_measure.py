@@ -16,15 +16,6 @@ from dokimos.measurements.synthetic_ovmf import synthetic_ovmf
 _SIZE = 4 << 20
 
 
-class Figure(NamedTuple):
-    what: str
-    measured: str
-    yardstick: str
-    ratio: float | None
-    goal: str
-    met: bool
-
-
 def _turns(*works, rounds: int = 12) -> list[float]:
     """Best seconds of each, taken in turns so that all see the same machine."""
     best = [float("inf")] * len(works)

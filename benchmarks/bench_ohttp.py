@@ -22,17 +22,6 @@ SIZE = 4096
 ROUNDS = 300
 
 
-class Figure(NamedTuple):
-    """One line of the table in ``benchmarks/README.md``."""
-
-    what: str
-    measured: str
-    yardstick: str
-    ratio: float | None
-    goal: str
-    met: bool
-
-
 def _medians(*works: Callable[[], None]) -> list[float]:
     """Median milliseconds of each, taken in turns so that all see the same machine."""
     times: list[list[float]] = [[] for _ in works]

@@ -28,15 +28,6 @@ _LAYOUT = struct.Struct(
 )
 
 
-class Figure(NamedTuple):
-    what: str
-    measured: str
-    yardstick: str
-    ratio: float | None
-    goal: str
-    met: bool
-
-
 def _interleaved(first, second, rounds: int = 60, number: int = 20) -> tuple[float, float]:
     """Best seconds per call of both, measured in turns, so that both see the same machine."""
     times: tuple[list[float], list[float]] = ([], [])
