@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 import timeit
 from pathlib import Path
-from typing import NamedTuple
 
 from sevsnpmeasure import guest
 from sevsnpmeasure.sev_mode import SevMode
 
+from benchmarks.figure import Figure
 from dokimos.measurements import snp
 from dokimos.measurements.synthetic_ovmf import synthetic_ovmf
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import hpke as pyca
 from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
 
+from benchmarks.figure import Figure
 from dokimos.ohttp.kem import Kem
 from dokimos.ohttp.keys import generate_keys, parse_key_configs
 from dokimos.ohttp.ohttp import Gateway, encapsulate

@@ -10,11 +10,11 @@ import time
 import timeit
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
+from benchmarks.figure import Figure
 from dokimos.endorsements import amd, pss
 from dokimos.endorsements.amd_anchors import Role
 from dokimos.evidence.snp import SIGNED_SIZE, parse_report

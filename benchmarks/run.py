@@ -11,12 +11,14 @@ import importlib.util
 import os
 import platform
 import re
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))  # for benchmarks.figure
 BEGIN, END = "<!-- figures: written by run.py -->", "<!-- end of figures -->"
 
 
@@ -49,6 +51,7 @@ def _rows(vectors: Path | None) -> list[str]:
         *_load("bench_verify").figures(vectors),
         *_load("bench_measure").figures(),
         *_load("bench_ohttp").figures(),
+        *_load("bench_build").figures(),
     ]
     rows = ["| what | measured | yardstick in the same run | ratio | goal | met |", "|---|---|---|---|---|---|"]
     for figure in figures:

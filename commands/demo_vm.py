@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ..verifier.policy import Policy
 
 # Few and short: the emulated processor reads and writes less than one token a second.
-_SYSTEM: Final = "Summarize"
-_QUESTION: Final = "Ann: Train is late."
-_MAX_TOKENS: Final = 12
+SYSTEM: Final = "Summarize"
+QUESTION: Final = "Ann: Train is late."
+MAX_TOKENS: Final = 12
 _BOOT_SECONDS: Final = 240.0
 _ANSWER_SECONDS: Final = 300.0
 _BLOCK: Final = 4096
@@ -161,12 +161,12 @@ def _ask(out: Console, session: Session) -> bool:
     from ..client.chat import Message  # noqa: PLC0415
 
     out.rule("[bold]4  One request under HPKE to the attested key", align="left")
-    out.print(f"[dim]{_QUESTION}[/dim]")
+    out.print(f"[dim]{QUESTION}[/dim]")
     started = time.monotonic()
     with progress() as told:
         told("the emulated processor needs more than a second for each token", 0, 0)
-        messages = [Message(role="system", content=_SYSTEM), Message(role="user", content=_QUESTION)]
-        answer = session.chat(messages, max_tokens=_MAX_TOKENS, temperature=0.0)
+        messages = [Message(role="system", content=SYSTEM), Message(role="user", content=QUESTION)]
+        answer = session.chat(messages, max_tokens=MAX_TOKENS, temperature=0.0)
     out.print(Text.assemble((f"{answer.model}: ", "bold"), answer.text.strip()))
     seconds = time.monotonic() - started
     out.print(f"[dim]{answer.prompt_tokens} tokens read, {answer.completion_tokens} written, {seconds:.1f} s[/dim]")
