@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +26,15 @@ from .initrd import build_initrd, compile_dsdt, write_initrd
 from .kernel import kernel_image
 from .root import Told, build_root, ids, package_nodes, unpack_packages
 from .toolbox import Toolbox
-from .tree import Content, Kind, Node, Tree, entries
+from .tree import Content, Kind, Node, Tree, entries, matches
 from .uki import write_uki
 from .volume import add_verity, option, volume_uuid, write_filesystem
 
 _MAX_COMMAND_LINE: Final = 2047
 """Characters that the kernel takes (x86, COMMAND_LINE_SIZE less its NUL)."""
 _MARKER: Final = layout.MANIFEST
+_NO_TOOLS: Final = ("/usr/share/*", "/usr/lib/x86_64-linux-gnu/gconv/*", "/usr/lib/x86_64-linux-gnu/perl*")
+"""What the packages of the tools bring beside programs and libraries."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -141,17 +144,24 @@ def _replace(output: Path, folder: Path) -> None:
 def _build(work: _Work, append: Sequence[str]) -> Manifest:
     profile, lock = work.profile, work.lock
     work.stage("lock", hashlib.sha256(format_lock(lock).encode()).hexdigest())
-    work.tools = Toolbox(_nodes(work, "tools"), work.scratch / "toolbox", epoch=lock.source_date_epoch)
+    tools = [node for node in _nodes(work, "tools") if not matches(node.path, _NO_TOOLS)]
+    work.tools = Toolbox(tools, work.scratch / "toolbox", epoch=lock.source_date_epoch)
     work.stage("packages", _packages_digest(lock.debs))
     numbers = ids(profile.root)
-    root = build_root(profile.root, lock, work.store, tools=work.tools, scratch=work.scratch, told=work.told)
-    _volume(work, root, "root", profile.root.filesystem, profile.root.level, "/", numbers)
-    for volume in profile.volumes:
-        _volume(work, _model(work, volume), volume.name, volume.filesystem, volume.level, volume.mount, numbers)
-    kernel = _tree(work, "kernel")
-    _write(work.out / layout.KERNEL, kernel_image(kernel))
+    # Kernel and further volumes need nothing of the root: they are made meanwhile, and come after it in every list.
+    with ThreadPoolExecutor(1) as beside:
+        kernel = beside.submit(_tree, work, "kernel")
+        others = [beside.submit(_further_volume, work, volume, numbers) for volume in profile.volumes]
+        root = build_root(profile.root, lock, work.store, tools=work.tools, scratch=work.scratch, told=work.told)
+        volumes = [_volume(work, root, "root", profile.root.filesystem, profile.root.level, "/", numbers)]
+        volumes += [other.result() for other in others]
+    for stages, files, volume in volumes:
+        work.stages += stages
+        work.files += files
+        work.volumes.append(volume)
+    _write(work.out / layout.KERNEL, kernel_image(kernel.result()))
     work.stage("kernel", file_sha256(work.out / layout.KERNEL))
-    _initrd(work, kernel)
+    _initrd(work, kernel.result())
     line = _command_line(work, append)
     if profile.uki:
         work.told("making the unified kernel image", 0, 0)
@@ -185,9 +195,17 @@ def _packages_digest(debs: Sequence[Deb]) -> str:
     return hashlib.sha256(rows.encode()).hexdigest()
 
 
+_Volume = tuple[list[Stage], list[FileEntry], VolumeInfo]
+
+
+def _further_volume(work: _Work, volume: Volume, numbers: Mapping[str, int]) -> _Volume:
+    tree = _model(work, volume)
+    return _volume(work, tree, volume.name, volume.filesystem, volume.level, volume.mount, numbers)
+
+
 def _volume(  # noqa: PLR0917 - what a volume is
     work: _Work, tree: Tree, name: str, filesystem: str, level: int, mount: str, numbers: Mapping[str, int]
-) -> None:
+) -> _Volume:
     work.told(f"writing the file system of {name}", 0, 0)
     image = work.out / f"{name}.img"
     digest = write_filesystem(
@@ -199,12 +217,10 @@ def _volume(  # noqa: PLR0917 - what a volume is
         epoch=work.lock.source_date_epoch,
         ids=numbers,
         identifier=volume_uuid(work.identity, name),
-        archive=work.archive(name),
-        keep_archive=work.keep_archives,
+        archive=work.out / f"archive.{name}.tar" if work.keep_archives else None,
     )
-    work.stage(f"archive.{name}", digest)
-    work.files += entries(tree, name, numbers)
-    work.stage(f"filesystem.{name}", file_sha256(image))
+    stages = [Stage(name=f"archive.{name}", sha256=digest)]
+    stages.append(Stage(name=f"filesystem.{name}", sha256=file_sha256(image)))
     work.told(f"sealing {name}", 0, 0)
     volume = add_verity(
         image,
@@ -215,8 +231,8 @@ def _volume(  # noqa: PLR0917 - what a volume is
         tools=work.tools,
         scratch=work.scratch,
     )
-    work.volumes.append(volume)
-    work.stage(f"verity.{name}", volume.root_hash)
+    stages.append(Stage(name=f"verity.{name}", sha256=volume.root_hash))
+    return stages, list(entries(tree, name, numbers)), volume
 
 
 def _model(work: _Work, volume: Volume) -> Tree:

@@ -129,6 +129,7 @@ def compile_all(tree: Tree, patterns: Sequence[str], python: str, folder: Path, 
     """
     sources = [node for node in tree.under(*patterns) if node.kind is Kind.FILE and node.path.endswith(".py")]
     runtime = tree.under(f"/usr/bin/python{python}", f"/usr/lib/python{python}/*", "*.so", "*.so.*")
+    runtime = [node for node in runtime if not node.path.startswith(SITE)]  # it imports nothing but its own
     wanted = {node.path: node for node in (*runtime, *sources)}
     box = Toolbox(sorted(wanted.values(), key=lambda node: node.path), folder, epoch=epoch)
     env = box.environment({"PYTHONHASHSEED": "0", "PYTHONHOME": str(folder / "usr")})

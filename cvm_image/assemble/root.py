@@ -13,7 +13,7 @@ from ..lock import Deb, Lock
 from ..profile import HERE, Root
 from ..store import Store
 from . import deb as debs
-from .python import compile_all, own_nodes, wheel_nodes
+from .python import SITE, compile_all, own_nodes, wheel_nodes
 from .toolbox import Toolbox, processors
 from .tree import Content, Kind, Node, Tree, matches, normal, write_folder
 
@@ -138,7 +138,9 @@ def _ca_bundle(tree: Tree) -> Node:
 def _ld_cache(tree: Tree, tools: Toolbox, folder: Path) -> Node:
     """The dynamic loader's cache, made by the locked ldconfig over the tree's libraries alone."""
     libraries = [
-        node for node in tree.under("*/lib/*.so*", "/lib*", "/etc/ld.so.conf*") if node.kind is not Kind.FOLDER
+        node
+        for node in tree.under("*/lib/*.so*", "/lib*", "/etc/ld.so.conf*")
+        if node.kind is not Kind.FOLDER and not node.path.startswith(SITE)
     ]
     write_folder(libraries, folder)
     (folder / "etc").mkdir(exist_ok=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -94,8 +96,52 @@ class Toolbox:
         except (OSError, subprocess.TimeoutExpired) as exc:
             raise MaterialUnavailable(f"{tool}: {exc}") from exc
         if ran.returncode:
-            said = ran.stderr.decode("utf-8", "replace").strip()[-_TAIL:]
-            raise UnsupportedEvidence(f"{tool} ended with {ran.returncode}: {said}")
+            raise UnsupportedEvidence(f"{tool} ended with {ran.returncode}: {_tail(ran.stderr)}")
+
+    @contextmanager
+    def fed(self, tool: str, args: Sequence[str | Path]) -> Iterator[IO[bytes]]:
+        """Run a tool that is written to until the block ends.
+
+        Args:
+            tool: as in :meth:`command`.
+            args: its arguments.
+
+        Yields:
+            Its standard input.
+
+        Raises:
+            MaterialUnavailable: no package brought it, or it did not end.
+            UnsupportedEvidence: it ended with an error.
+        """
+        command = [*self.command(tool), *map(str, args)]
+        # A file, since nobody reads a pipe while the tool is fed.
+        with tempfile.TemporaryFile(dir=self.folder) as said, ExitStack() as stack:
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    env=self.environment(),
+                    cwd=self.folder,
+                )
+            except OSError as exc:
+                raise MaterialUnavailable(f"{tool}: {exc}") from exc
+            stack.callback(_reap, process)
+            if process.stdin is None:
+                raise MaterialUnavailable(f"{tool}: no standard input")
+            whole = False
+            with suppress(BrokenPipeError):  # it ended early, and its exit status says why
+                yield process.stdin
+                process.stdin.close()
+                whole = True
+            try:
+                code = process.wait(_SECONDS)
+            except subprocess.TimeoutExpired as exc:
+                raise MaterialUnavailable(f"{tool}: {exc}") from exc
+            if code or not whole:
+                said.seek(0)
+                raise UnsupportedEvidence(f"{tool} ended with {code}: {_tail(said.read())}")
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """All that a tool sees of an environment; nothing of the host's."""
@@ -108,6 +154,18 @@ class Toolbox:
             "TZ": "UTC",
         }
         return {**fixed, **(more or {})}
+
+
+def _tail(said: bytes) -> str:
+    return said.decode("utf-8", "replace").strip()[-_TAIL:]
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    """End a tool that still runs because whoever fed it failed."""
+    with suppress(OSError):
+        process.kill()
+    with suppress(OSError):  # what is left in the buffer of its standard input
+        process.communicate()
 
 
 def processors() -> int:

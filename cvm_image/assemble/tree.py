@@ -210,12 +210,12 @@ def _same(a: Node, b: Node) -> bool:
     )
 
 
-def write_tar(tree: Tree, out: IO[bytes], *, epoch: int, ids: Mapping[str, int]) -> str:
+def write_tar(tree: Tree, *outs: IO[bytes], epoch: int, ids: Mapping[str, int]) -> str:
     """The tree as one sorted tar.
 
     Args:
         tree: what to write.
-        out: where; need not seek.
+        outs: where; need not seek.
         epoch: time of every file, in seconds since 1970.
         ids: numbers of users and groups by name.
 
@@ -225,7 +225,7 @@ def write_tar(tree: Tree, out: IO[bytes], *, epoch: int, ids: Mapping[str, int])
     Raises:
         MalformedEvidence: a file's owner is not declared.
     """
-    hashed = _Hashed(out)
+    hashed = _Hashed(*outs)
     stream = cast("IO[bytes]", hashed)
     with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_CHUNK) as tar:
         for node in tree:
@@ -259,13 +259,15 @@ def number(name: str, node: Node, ids: Mapping[str, int]) -> int:
 class _Hashed:
     """Hashes what is written."""
 
-    def __init__(self, out: IO[bytes]) -> None:
-        self._out = out
+    def __init__(self, *outs: IO[bytes]) -> None:
+        self._outs = outs
         self.digest = hashlib.sha256()
 
     def write(self, data: bytes) -> int:
         self.digest.update(data)
-        return self._out.write(data)
+        for out in self._outs:
+            out.write(data)
+        return len(data)
 
 
 class _Reader(io.RawIOBase):

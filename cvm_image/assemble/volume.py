@@ -9,6 +9,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +37,7 @@ def write_filesystem(
     epoch: int,
     ids: Mapping[str, int],
     identifier: uuid.UUID,
-    archive: Path,
-    keep_archive: bool = False,
+    archive: Path | None = None,
 ) -> str:
     """Write a tree as a read-only file system, a whole number of blocks long.
 
@@ -50,8 +50,7 @@ def write_filesystem(
         epoch: time of every file.
         ids: numbers of users and groups.
         identifier: of an erofs image; squashfs has none.
-        archive: where the sorted tar is put while it is needed.
-        keep_archive: whether it stays there.
+        archive: where the sorted tar is left too; None for nowhere, since it is made as the tool reads it.
 
     Returns:
         SHA-256 of the sorted tar that the file system was made of, in hex.
@@ -59,22 +58,20 @@ def write_filesystem(
     Raises:
         Error: a tool failed.
     """
-    with archive.open("wb") as file:
-        digest = write_tar(tree, file, epoch=epoch, ids=ids)
     if kind == "squashfs":
         args: list[str | Path] = ["-", out, "-tar", "-b", "128K", "-noappend", "-no-progress", "-quiet"]
         # The root folder is in no archive; without these it would be whoever's, with whatever umask.
         args += ["-root-mode", "0755", "-root-uid", "0", "-root-gid", "0"]
         args += ["-comp", "zstd", "-processors", str(processors()), "-mem", _MEMORY]
         args += ["-Xcompression-level", str(level)] if level else ["-noI", "-noD", "-noF", "-noX"]
-        with archive.open("rb") as file:
-            tools.run(_MKSQUASHFS, args, stdin=file)
+        tool = _MKSQUASHFS
     else:
         args = ["--quiet", "-T", str(epoch), "-U", str(identifier), "--force-uid=0", "--force-gid=0"]
         args += ["-z", f"zstd,{level}", "-C65536"] if level else []
-        tools.run(_MKFS_EROFS, [*args, "--tar=f", out, archive])
-    if not keep_archive:
-        archive.unlink()
+        args += ["--tar=f", out]
+        tool = _MKFS_EROFS
+    with tools.fed(tool, args) as stdin, archive.open("wb") if archive else nullcontext() as copy:
+        digest = write_tar(tree, stdin, *([copy] if copy else []), epoch=epoch, ids=ids)
     size = out.stat().st_size
     os.truncate(out, -(-size // BLOCK) * BLOCK)
     return digest
@@ -100,11 +97,13 @@ def add_verity(
     blocks = image.stat().st_size // BLOCK
     salt = hashlib.sha256(b"dokimos/verity-salt/v1\0" + identity + name.encode()).digest()
     identifier = volume_uuid(identity, name)
-    said = scratch / f"{name}.roothash"
+    said, tree = scratch / f"{name}.roothash", scratch / f"{name}.verity"
     args = [f"--salt={salt.hex()}", f"--uuid={identifier}", f"--data-blocks={blocks}", "--hash=sha256"]
-    args += [f"--hash-offset={blocks * BLOCK}", f"--root-hash-file={said}"]
-    args += ["--data-block-size=4096", "--hash-block-size=4096", "--format=1"]
-    tools.run(_VERITYSETUP, ["format", *args, image, image])
+    args += [f"--root-hash-file={said}", "--data-block-size=4096", "--hash-block-size=4096", "--format=1"]
+    # Into a file of its own: veritysetup waits until the disk has all of the file that it writes to.
+    tools.run(_VERITYSETUP, ["format", *args, image, tree])
+    with image.open("ab") as file:
+        file.write(tree.read_bytes())
     own = root_hash(data_chunks(image, blocks), salt).hex()
     if said.read_text().strip() != own:
         raise UnsupportedEvidence(f"{name}: veritysetup's root hash {said.read_text().strip()} is not ours, {own}")

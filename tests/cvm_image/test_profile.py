@@ -28,7 +28,7 @@ def test_the_built_in_profiles_read_and_name_every_group():
         ('name = "cpu"', "name = 1"),
         ('name = "cpu"\n', ""),
         ('filesystem = "squashfs"', 'filesystem = "ext4"'),
-        ("level = 6", 'level = "6"'),
+        ("level = 3", 'level = "6"'),
         ('"panic=-1",', '"panic=-1 init=/bin/sh",'),
         ('python = "3.13"\n', ""),
         ('mount = "/usr/share', 'mount = "usr/share'),
