@@ -9,6 +9,7 @@ import hashlib
 import tomllib
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
@@ -276,10 +277,11 @@ def find_profile(name: str) -> Path:
         MaterialUnavailable: there is none.
     """
     for path in (Path(name), BUILTIN / f"{name}.toml"):
-        if path.is_file():
-            return path
+        with suppress(OSError):  # a name that no file system takes
+            if path.is_file():
+                return path
     known = ", ".join(sorted(path.stem for path in BUILTIN.glob("*.toml")))
-    raise MaterialUnavailable(f"no profile {name!r}: not a file, and not one of {known}")
+    raise MaterialUnavailable(f"no profile {name[:80]!r}: not a file, and not one of {known}")
 
 
 def load_profile(name: str) -> Profile:

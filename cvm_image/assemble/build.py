@@ -229,7 +229,6 @@ def _volume(  # noqa: PLR0917 - what a volume is
         mount=mount,
         identity=work.identity,
         tools=work.tools,
-        scratch=work.scratch,
     )
     stages.append(Stage(name=f"verity.{name}", sha256=volume.root_hash))
     return stages, list(entries(tree, name, numbers)), volume

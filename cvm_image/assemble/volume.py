@@ -1,4 +1,4 @@
-"""A file system image with an appended dm-verity tree, whose root hash our own code recomputes.
+"""A file system image with an appended dm-verity tree, written by our own code and verified by veritysetup.
 
 dm-verity: Linux, Documentation/admin-guide/device-mapper/verity.rst; hash type 1, SHA-256, blocks of 4096 bytes.
 """
@@ -13,8 +13,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
-from ...errors import MaterialUnavailable, UnsupportedEvidence
-from ...measurements.verity import root_hash
+from ...errors import MaterialUnavailable
+from ...measurements.verity import Superblock, encode_superblock, hash_tree
 from ..layout import VolumeInfo
 from .toolbox import Toolbox, processors
 from .tree import Tree, write_tar
@@ -77,9 +77,7 @@ def write_filesystem(
     return digest
 
 
-def add_verity(
-    image: Path, *, name: str, filesystem: str, mount: str, identity: bytes, tools: Toolbox, scratch: Path
-) -> VolumeInfo:
+def add_verity(image: Path, *, name: str, filesystem: str, mount: str, identity: bytes, tools: Toolbox) -> VolumeInfo:
     """Append the hash tree to an image.
 
     Args:
@@ -88,25 +86,21 @@ def add_verity(
         filesystem: its kind.
         mount: where the guest mounts it.
         identity: what salt and UUID are derived from, so that they are the same in every build: never random.
-        tools: tools of the build.
-        scratch: folder for work.
+        tools: tools of the build; the locked veritysetup must find the same root hash over what our own code wrote.
 
     Raises:
-        UnsupportedEvidence: the tool's root hash is not the one that our own code finds.
+        UnsupportedEvidence: it does not.
     """
     blocks = image.stat().st_size // BLOCK
     salt = hashlib.sha256(b"dokimos/verity-salt/v1\0" + identity + name.encode()).digest()
     identifier = volume_uuid(identity, name)
-    said, tree = scratch / f"{name}.roothash", scratch / f"{name}.verity"
-    args = [f"--salt={salt.hex()}", f"--uuid={identifier}", f"--data-blocks={blocks}", "--hash=sha256"]
-    args += [f"--root-hash-file={said}", "--data-block-size=4096", "--hash-block-size=4096", "--format=1"]
-    # Into a file of its own: veritysetup waits until the disk has all of the file that it writes to.
-    tools.run(_VERITYSETUP, ["format", *args, image, tree])
+    root, tree = hash_tree(data_chunks(image, blocks), salt)
     with image.open("ab") as file:
-        file.write(tree.read_bytes())
-    own = root_hash(data_chunks(image, blocks), salt).hex()
-    if said.read_text().strip() != own:
-        raise UnsupportedEvidence(f"{name}: veritysetup's root hash {said.read_text().strip()} is not ours, {own}")
+        file.write(encode_superblock(Superblock(identifier, blocks, salt)).ljust(BLOCK, b"\0") + tree)
+        file.flush()
+        os.fsync(file.fileno())  # veritysetup reads past the page cache
+    # Not "format": it writes past the page cache too, which a FUSE file system may refuse while pages are in flight.
+    tools.run(_VERITYSETUP, ["verify", f"--hash-offset={blocks * BLOCK}", image, image, root.hex()])
     return VolumeInfo(
         name=name,
         file=image.name,
@@ -114,7 +108,7 @@ def add_verity(
         mount=mount,
         data_blocks=blocks,
         salt=salt.hex(),
-        root_hash=own,
+        root_hash=root.hex(),
         uuid=str(identifier),
     )
 

@@ -1,5 +1,4 @@
-"""Whole images: built twice, measured, booted, attacked. From the committed locks, or newly resolved ones where the
-mirrors no longer serve those."""
+"""Whole images: built twice, measured, booted, attacked."""
 
 from __future__ import annotations
 
@@ -7,22 +6,16 @@ import json
 import shutil
 import subprocess
 import sys
-import warnings
 
 import pytest
 
 from dokimos.cvm_image import layout
-from dokimos.cvm_image.apt import host_mirrors
 from dokimos.cvm_image.assemble.build import build
 from dokimos.cvm_image.audit.compare import compare
 from dokimos.cvm_image.audit.diff import diff
 from dokimos.cvm_image.audit.lint import lint
 from dokimos.cvm_image.boot import emulated
 from dokimos.cvm_image.boot.emulated import EmulatedGuest
-from dokimos.cvm_image.fetch import fetch
-from dokimos.cvm_image.lock import format_lock, read_lock
-from dokimos.cvm_image.profile import load_profile, lock_path
-from dokimos.cvm_image.resolve import resolve
 from dokimos.cvm_image.store import Store
 from dokimos.errors import MaterialUnavailable, UsageError
 from dokimos.measurements.image import explain, parse_measurements, snp_measurements
@@ -36,39 +29,17 @@ def _silent(*_):
     pass
 
 
-def _inputs(name, folder):
-    profile, store = load_profile(name), Store()
-    lock = read_lock(lock_path(name))
-    try:
-        fetch(lock, store, progress=_silent)
-    except MaterialUnavailable as exc:
-        warnings.warn(f"the committed lock of {name} is no longer served, a new one is made: {exc}", stacklevel=1)
-        expired = {suite.suite for suite in lock.suites if not suite.valid_until_checked}
-        lock = resolve(profile, mirrors=host_mirrors(), allow_expired=expired, store=store, progress=_silent)
-        fetch(lock, store, progress=_silent)
-    (folder / f"{name}.lock").write_text(format_lock(lock))
-    return profile, lock, store
-
-
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("locks")
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
-        return {name: _inputs(name, folder) for name in ("test", "cpu")}, folder
-
-
-@pytest.fixture(scope="module")
-def image(inputs, tmp_path_factory):
-    profile, lock, store = inputs[0]["test"]
+def image(locked, tmp_path_factory):
+    profile, lock, _, store = locked("test")
     folder = tmp_path_factory.mktemp("image") / "test"
     build(profile, lock, store, folder, told=_silent, keep_archives=True)
     return folder
 
 
 @pytest.mark.parametrize("name", ["test", "cpu"])
-def test_two_builds_under_all_perturbations_are_identical_bytes(inputs, name):
-    command = [*_PROGRAM, "image", "check", name, "--lock", str(inputs[1] / f"{name}.lock"), "--json"]
+def test_two_builds_under_all_perturbations_are_identical_bytes(locked, name):
+    command = [*_PROGRAM, "image", "check", name, "--lock", str(locked(name).file), "--json"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     document = json.loads(ran.stdout)
@@ -113,8 +84,8 @@ def test_the_command_recomputes_an_image_and_finds_what_was_changed(image, tmp_p
     assert (gone.returncode, "Traceback" in gone.stderr) == (40, False)
 
 
-def test_the_commands_of_the_documents_build_measure_and_check_an_image(inputs, image, tmp_path):
-    lock = ["--lock", str(inputs[1] / "test.lock")]
+def test_the_commands_of_the_documents_build_measure_and_check_an_image(locked, image, tmp_path):
+    lock = ["--lock", str(locked("test").file)]
     for command in (
         ["image", "fetch", "test", *lock],
         ["image", "build", "test", *lock, "--output", "my-image"],
@@ -142,11 +113,12 @@ def test_the_arguments_for_a_host_with_sev_snp_are_shown_and_start_nothing(image
 
 
 @pytest.mark.parametrize("name", ["test", "cpu"])
-def test_a_built_image_holds_every_rule_of_hardening(inputs, image, tmp_path, name):
+def test_a_built_image_holds_every_rule_of_hardening(locked, image, tmp_path, name):
     folder = image
     if name != "test":
         folder = tmp_path / name
-        build(*inputs[0][name], folder, told=_silent)
+        made = locked(name)
+        build(made.profile, made.lock, made.store, folder, told=_silent)
     found = {str(result.rule): result.findings for result in lint(folder) if result.findings}
     assert found == {}
 
@@ -160,8 +132,8 @@ def test_every_file_of_the_folder_is_what_the_manifest_says(image):
     assert origins == {"package", "overlay", "profile", "step"}
 
 
-def test_one_more_option_moves_the_command_line_and_every_digest_and_nothing_else(inputs, image, tmp_path):
-    profile, lock, store = inputs[0]["test"]
+def test_one_more_option_moves_the_command_line_and_every_digest_and_nothing_else(locked, image, tmp_path):
+    profile, lock, _, store = locked("test")
     build(profile, lock, store, tmp_path / "other", told=_silent, append=["debug"])
     found = compare(image, tmp_path / "other")
     assert found.first == "command-line"
@@ -180,8 +152,8 @@ def test_one_more_option_moves_the_command_line_and_every_digest_and_nothing_els
     }
 
 
-def test_a_folder_that_is_no_image_is_never_overwritten(inputs, tmp_path):
-    profile, lock, store = inputs[0]["test"]
+def test_a_folder_that_is_no_image_is_never_overwritten(locked, tmp_path):
+    profile, lock, _, store = locked("test")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter").write_text("dear")
     with pytest.raises(UsageError, match="nothing was changed"):
@@ -189,17 +161,17 @@ def test_a_folder_that_is_no_image_is_never_overwritten(inputs, tmp_path):
     assert (tmp_path / "mine/letter").read_text() == "dear"
 
 
-def test_a_build_without_its_files_says_which_one_to_fetch(inputs, tmp_path):
-    profile, lock, _ = inputs[0]["test"]
+def test_a_build_without_its_files_says_which_one_to_fetch(locked, tmp_path):
+    profile, lock, *_ = locked("test")
     with pytest.raises(MaterialUnavailable, match="fetch it"):
         build(profile, lock, Store(tmp_path / "empty"), tmp_path / "out", told=_silent)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
-def guest(image, inputs, tmp_path, monkeypatch):
+def guest(image, locked, tmp_path, monkeypatch):
     """guest(extra QEMU arguments, **what differs) -> the console of the test image until it ended."""
-    store = inputs[0]["test"][2]
+    store = locked("test").store
     original = emulated.qemu_arguments
 
     def run(extra=(), **differing):

@@ -18,11 +18,6 @@ import pytest
 from dokimos.cvm_image import layout
 from dokimos.cvm_image.assemble.build import build
 from dokimos.cvm_image.assemble.tree import matches, normal
-from dokimos.cvm_image.fetch import fetch
-from dokimos.cvm_image.lock import read_lock
-from dokimos.cvm_image.profile import load_profile, lock_path
-from dokimos.cvm_image.store import Store
-from dokimos.errors import MaterialUnavailable
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -46,14 +41,10 @@ def _silent(*_):
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory, loud_skip):
+def built(tmp_path_factory, loud_skip, locked):
     if shutil.which("mmdebstrap") is None:
         loud_skip("mmdebstrap is not installed: what packages unpack to NOT COMPARED", "test_oracle")
-    profile, lock, store = load_profile("cpu"), read_lock(lock_path("cpu")), Store()
-    try:
-        fetch(lock, store, progress=_silent)
-    except MaterialUnavailable as exc:
-        loud_skip(f"the lock is no longer served ({exc}): what packages unpack to NOT COMPARED", "test_oracle")
+    profile, lock, _, store = locked("cpu")
     folder = tmp_path_factory.mktemp("oracle")
     build(profile, lock, store, folder / "image", told=_silent)
     return profile, lock, store, folder

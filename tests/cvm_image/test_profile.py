@@ -47,8 +47,9 @@ def test_a_profile_with_a_misspelt_rule_is_refused_and_never_half_read(old, new)
 
 
 def test_an_unknown_profile_names_the_known_ones(tmp_path):
-    with pytest.raises(MaterialUnavailable, match="cpu, test"):
-        load_profile("nothing")
+    for name in ("nothing", "x" * 5000):
+        with pytest.raises(MaterialUnavailable, match="cpu, test"):
+            load_profile(name)
     (tmp_path / "x.txt").write_text(TEXT)
     with pytest.raises(UsageError):
         lock_path(str(tmp_path / "x.txt"))

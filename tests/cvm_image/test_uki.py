@@ -7,14 +7,9 @@ import struct
 import pytest
 
 from dokimos.cvm_image import layout
-from dokimos.cvm_image.apt import host_mirrors
 from dokimos.cvm_image.assemble.build import build
 from dokimos.cvm_image.assemble.uki import write_uki
-from dokimos.cvm_image.fetch import fetch
-from dokimos.cvm_image.lock import read_lock
-from dokimos.cvm_image.profile import find_profile, lock_path, parse_profile
-from dokimos.cvm_image.resolve import resolve
-from dokimos.cvm_image.store import Store
+from dokimos.cvm_image.profile import find_profile
 from dokimos.errors import MaterialUnavailable
 
 
@@ -36,15 +31,12 @@ def _sections(data):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_unified_kernel_image_holds_the_very_parts_and_is_the_same_in_two_builds(tmp_path):
+def test_a_unified_kernel_image_holds_the_very_parts_and_is_the_same_in_two_builds(locked, tmp_path):
     text = find_profile("test").read_text()
     text = text.replace('name = "test"\n', 'name = "uki"\nuki = true\n')
     text = text.replace('"zstd"]', '"zstd", "python3", "systemd-boot-efi", "systemd-ukify"]')
-    profile, store = parse_profile(text), Store()
+    profile, lock, _, store = locked(text)
     assert profile.uki
-    expired = {suite.suite for suite in read_lock(lock_path("test")).suites if not suite.valid_until_checked}
-    lock = resolve(profile, mirrors=host_mirrors(), allow_expired=expired, store=store, progress=_silent)
-    fetch(lock, store, progress=_silent)
     manifests = [build(profile, lock, store, tmp_path / name, told=_silent) for name in "ab"]
     assert manifests[0] == manifests[1]
     assert "uki" in {stage.name for stage in manifests[0].stages}
