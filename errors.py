@@ -107,6 +107,13 @@ class Check(StrEnum):
     SNP_CURRENT_MIT_VECTOR = "snp.current_mit_vector"
     SNP_CERT_TABLE = "snp.cert_table"
     SNP_SIMULATED = "snp.simulated"
+    # TDX: the form of the quote
+    TDX_QUOTE_FORMAT = "tdx.quote.format"
+    TDX_QUOTE_VERSION = "tdx.quote.version"
+    TDX_QUOTE_TEE_TYPE = "tdx.quote.tee_type"
+    TDX_QUOTE_BODY_TYPE = "tdx.quote.body_type"
+    TDX_QUOTE_KEY_TYPE = "tdx.quote.key_type"
+    TDX_CCEL_FORMAT = "tdx.ccel.format"
     # Binding of keys to the report
     BINDING_PROFILE = "binding.profile"
     BINDING_ROLE = "binding.role"
