@@ -33,7 +33,7 @@ def anchor_by_hash(certificate_sha256: bytes) -> Anchor | None:
 
 
 def subject(product: Product, role: Role) -> tuple[tuple[str, str], ...]:
-    """Full subject name of a pinned CA, in the form of :func:`.vek.parse_name`."""
+    """Full subject name of a pinned CA, in the form of :func:`.leaf.parse_name`."""
     return tuple(sorted((_NAME | {"2.5.4.3": anchor(product, role).subject_cn}).items()))
 
 

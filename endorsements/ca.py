@@ -1,41 +1,42 @@
 """CA certificates and revocation lists that come with evidence.
 
 Read with `cryptography` (RFC 5280 as usual; only AMD's leaves depart from it).  AMD's CAs are pinned by hash and need
-none of this; the chain of a simulated platform and every revocation list do.
+none of this; the chain of a simulated platform, Intel's chains and every revocation list do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MalformedEvidence
 from . import der
-from .vek import parse_name
+from .leaf import Name, common_name, parse_name
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+    from cryptography.x509 import CertificateRevocationList
 
 MAX_CERTIFICATE = 8192
 """Largest CA certificate in bytes that is read."""
 MAX_CRL = 1 << 20
 """Largest revocation list in bytes that is read."""
 
-_COMMON_NAME = "2.5.4.3"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaCertificate:
-    """A CA certificate as received; its signature is not verified here.
+class Ca:
+    """A certificate of an issuer as received, all but its key; its signature is not verified here.
 
     Attributes:
         sha256: of the DER certificate.
         tbs: the signed part, as received.
         signature_algorithm: DER AlgorithmIdentifier.
         signature: over `tbs`.
-        subject: sorted name, as :func:`.vek.parse_name` gives it.
+        subject: sorted name, as :func:`.leaf.parse_name` gives it.
         issuer: sorted name.
         subject_cn: the subject's common name, or "".
         serial: serial number.
@@ -45,15 +46,15 @@ class CaCertificate:
         path_length: CAs that may follow below, or None for any number.
         key_cert_sign: key usage allows signing certificates.
         crl_sign: key usage allows signing revocation lists.
-        public_key: RSA key of the subject.
+        digital_signature: key usage allows signing other data.
     """
 
     sha256: bytes
     tbs: bytes
     signature_algorithm: bytes
     signature: bytes
-    subject: tuple[tuple[str, str], ...]
-    issuer: tuple[tuple[str, str], ...]
+    subject: Name
+    issuer: Name
     subject_cn: str
     serial: int
     not_before: datetime
@@ -62,7 +63,42 @@ class CaCertificate:
     path_length: int | None
     key_cert_sign: bool
     crl_sign: bool
+    digital_signature: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaCertificate(Ca):
+    """A CA of AMD's hierarchy, or of one like it.
+
+    Attributes:
+        public_key: RSA key of the subject.
+    """
+
     public_key: RSAPublicKey
+
+
+class Revoked:
+    """The serial numbers of a revocation list; looked up in the list, since writing out a long one is slow."""
+
+    __slots__ = ("_crl",)
+
+    def __init__(self, crl: CertificateRevocationList) -> None:
+        self._crl = crl
+
+    def __contains__(self, serial: int) -> bool:
+        return self._crl.get_revoked_certificate_by_serial_number(serial) is not None
+
+    def __iter__(self) -> Iterator[int]:
+        return (entry.serial_number for entry in self._crl)
+
+    def __len__(self) -> int:
+        return len(self._crl)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Revoked) and self._crl == other._crl
+
+    def __hash__(self) -> int:
+        return hash(self._crl)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,31 +119,77 @@ class Crl:
     tbs: bytes
     signature_algorithm: bytes
     signature: bytes
-    issuer: tuple[tuple[str, str], ...]
+    issuer: Name
     issuer_cn: str
     this_update: datetime
     next_update: datetime
-    revoked: frozenset[int]
+    revoked: Revoked
 
 
-def _algorithm(data: bytes, what: str) -> bytes:
-    """The signature algorithm of a signed X.509 object, as received."""
+def _signed(data: bytes, what: str) -> tuple[der.Tlv, bytes]:
+    """The signed part and the signature algorithm of an X.509 object, as received: writing them anew costs more."""
     parts = der.children(der.only(data, der.SEQUENCE, what).value, what, 3)
     if len(parts) != 3:
         raise MalformedEvidence(f"{what}: not a signed X.509 object")
-    return parts[1].raw
+    return parts[0], parts[1].raw
 
 
-def _positive_serial(data: bytes, what: str) -> None:
+def _positive_serial(tbs: der.Tlv, what: str) -> None:
     """RFC 5280 4.1.2.2; `cryptography` only warns of it, and not for ever."""
-    tbs = der.children(der.only(data, der.SEQUENCE, what).value, what, 3)[0]
     serials = [tlv for tlv in der.children(tbs.value, what) if tlv.tag == der.INTEGER]
     if not serials or der.integer(serials[0].value, what) <= 0:
         raise MalformedEvidence(f"{what}: the serial number is not positive (RFC 5280 4.1.2.2)")
 
 
-def _name(encoded: bytes, what: str) -> tuple[tuple[str, str], ...]:
+def _name(encoded: bytes, what: str) -> Name:
     return parse_name(der.only(encoded, der.SEQUENCE, what).value, what)
+
+
+def read_ca(data: bytes, what: str) -> tuple[dict[str, Any], CertificatePublicKeyTypes]:
+    """The fields of :class:`Ca` of a certificate in DER, and its key.
+
+    Raises:
+        MalformedEvidence: not one, or an unknown critical extension.
+    """
+    from cryptography import x509  # noqa: PLC0415 - 60 ms that a report with pinned CAs need not pay
+
+    if len(data) > MAX_CERTIFICATE:
+        raise MalformedEvidence(f"{what}: larger than {MAX_CERTIFICATE} bytes")
+    tbs, algorithm = _signed(data, what)
+    _positive_serial(tbs, what)
+    try:
+        certificate = x509.load_der_x509_certificate(data)
+        key = certificate.public_key()
+        extensions = {extension.oid: extension for extension in certificate.extensions}
+        subject = _name(certificate.subject.public_bytes(), what)
+        issuer = _name(certificate.issuer.public_bytes(), what)
+        signature, serial = certificate.signature, certificate.serial_number
+        not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, _unsupported()) as exc:
+        raise MalformedEvidence(f"{what}: {exc}") from exc
+    constraints = extensions.pop(x509.BasicConstraints.oid, None)
+    usage = extensions.pop(x509.KeyUsage.oid, None)
+    if any(extension.critical for extension in extensions.values()):
+        raise MalformedEvidence(f"{what}: an unknown critical extension")
+    basic = constraints.value if constraints else None
+    key_usage = usage.value if usage else None
+    return {
+        "sha256": sha256(data).digest(),
+        "tbs": tbs.raw,
+        "signature_algorithm": algorithm,
+        "signature": signature,
+        "subject": subject,
+        "issuer": issuer,
+        "subject_cn": common_name(subject),
+        "serial": serial,
+        "not_before": not_before,
+        "not_after": not_after,
+        "is_ca": isinstance(basic, x509.BasicConstraints) and basic.ca,
+        "path_length": basic.path_length if isinstance(basic, x509.BasicConstraints) else None,
+        "key_cert_sign": isinstance(key_usage, x509.KeyUsage) and key_usage.key_cert_sign,
+        "crl_sign": isinstance(key_usage, x509.KeyUsage) and key_usage.crl_sign,
+        "digital_signature": isinstance(key_usage, x509.KeyUsage) and key_usage.digital_signature,
+    }, key
 
 
 def parse_ca(data: bytes) -> CaCertificate:
@@ -116,49 +198,12 @@ def parse_ca(data: bytes) -> CaCertificate:
     Raises:
         MalformedEvidence: not one, an unknown critical extension, or a key that is not RSA-4096.
     """
-    from cryptography import x509  # noqa: PLC0415 - 60 ms that a report with pinned CAs need not pay
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415 - as above
 
-    what = "CA certificate"
-    if len(data) > MAX_CERTIFICATE:
-        raise MalformedEvidence(f"{what}: larger than {MAX_CERTIFICATE} bytes")
-    algorithm = _algorithm(data, what)
-    _positive_serial(data, what)
-    try:
-        certificate = x509.load_der_x509_certificate(data)
-        key = certificate.public_key()
-        extensions = {extension.oid: extension for extension in certificate.extensions}
-        subject = _name(certificate.subject.public_bytes(), what)
-        issuer = _name(certificate.issuer.public_bytes(), what)
-        tbs, signature = certificate.tbs_certificate_bytes, certificate.signature
-        not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, _unsupported()) as exc:
-        raise MalformedEvidence(f"{what}: {exc}") from exc
+    fields, key = read_ca(data, "CA certificate")
     if not isinstance(key, RSAPublicKey) or key.key_size != 4096:
-        raise MalformedEvidence(f"{what}: the key is not RSA-4096")
-    constraints = extensions.pop(x509.BasicConstraints.oid, None)
-    usage = extensions.pop(x509.KeyUsage.oid, None)
-    if any(extension.critical for extension in extensions.values()):
-        raise MalformedEvidence(f"{what}: an unknown critical extension")
-    basic = constraints.value if constraints else None
-    key_usage = usage.value if usage else None
-    return CaCertificate(
-        sha256=sha256(data).digest(),
-        tbs=tbs,
-        signature_algorithm=algorithm,
-        signature=signature,
-        subject=subject,
-        issuer=issuer,
-        subject_cn=dict(subject).get(_COMMON_NAME, ""),
-        serial=certificate.serial_number,
-        not_before=not_before,
-        not_after=not_after,
-        is_ca=isinstance(basic, x509.BasicConstraints) and basic.ca,
-        path_length=basic.path_length if isinstance(basic, x509.BasicConstraints) else None,
-        key_cert_sign=isinstance(key_usage, x509.KeyUsage) and key_usage.key_cert_sign,
-        crl_sign=isinstance(key_usage, x509.KeyUsage) and key_usage.crl_sign,
-        public_key=key,
-    )
+        raise MalformedEvidence("CA certificate: the key is not RSA-4096")
+    return CaCertificate(**fields, public_key=key)
 
 
 def _unsupported() -> type[Exception]:
@@ -179,14 +224,13 @@ def parse_crl(data: bytes) -> Crl:
     what = "CRL"
     if len(data) > MAX_CRL:
         raise MalformedEvidence(f"{what}: larger than {MAX_CRL} bytes")
-    algorithm = _algorithm(data, what)
+    tbs, algorithm = _signed(data, what)
     try:
         crl = x509.load_der_x509_crl(data)
         critical = any(extension.critical for extension in crl.extensions)
         issuer = _name(crl.issuer.public_bytes(), what)
-        revoked = frozenset(entry.serial_number for entry in crl)
         this_update, next_update = crl.last_update_utc, crl.next_update_utc
-        tbs, signature = crl.tbs_certlist_bytes, crl.signature
+        signature = crl.signature
     except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, _unsupported()) as exc:
         raise MalformedEvidence(f"{what}: {exc}") from exc
     if critical:
@@ -194,12 +238,12 @@ def parse_crl(data: bytes) -> Crl:
     if next_update is None:
         raise MalformedEvidence(f"{what}: no nextUpdate, so its freshness cannot be judged")
     return Crl(
-        tbs=tbs,
+        tbs=tbs.raw,
         signature_algorithm=algorithm,
         signature=signature,
         issuer=issuer,
-        issuer_cn=dict(issuer).get(_COMMON_NAME, ""),
+        issuer_cn=common_name(issuer),
         this_update=this_update,
         next_update=next_update,
-        revoked=revoked,
+        revoked=Revoked(crl),
     )

@@ -1,4 +1,4 @@
-"""Strict reading of DER (X.690), just as much as AMD's leaf certificates need.
+"""Strict reading of DER (X.690), just as much as AMD's and Intel's leaf certificates need.
 
 Why not a library here: `cryptography` announces that it will refuse serial 0, which every VCEK has, and decoding one
 leaf with pyasn1 costs three times as much as verifying its signature.  pyasn1 stands beside this module as the writer
@@ -18,6 +18,7 @@ BIT_STRING = 0x03
 OCTET_STRING = 0x04
 NULL = 0x05
 OID = 0x06
+ENUMERATED = 0x0A
 UTF8_STRING = 0x0C
 PRINTABLE_STRING = 0x13
 IA5_STRING = 0x16
@@ -96,8 +97,30 @@ def children(value: bytes, what: str, limit: int = 64) -> list[Tlv]:
     return found
 
 
+def pairs(value: bytes, what: str, limit: int = 64) -> list[tuple[bytes, Tlv]]:
+    """A constructed value whose elements are SEQUENCEs of an OID and one more element: the OID's content and that.
+
+    Raises:
+        MalformedEvidence: an element of another form, cut off, a length that is indefinite or not minimal, or too many.
+    """
+    found: list[tuple[bytes, Tlv]] = []
+    end, size = 0, len(value)
+    while end < size:
+        if len(found) == limit:
+            raise _fail(what, f"more than {limit} elements")
+        (tag, pair, _), end = _element(value, end, what)
+        if tag != SEQUENCE:
+            raise _fail(what, "an element that is no pair of OID and value")
+        (tag, kind, _), middle = _element(pair, 0, what)
+        second, last = _element(pair, middle, what)
+        if tag != OID or last != len(pair):
+            raise _fail(what, "an element that is no pair of OID and value")
+        found.append((kind, second))
+    return found
+
+
 def integer(value: bytes, what: str) -> int:
-    """Content of an INTEGER (X.690 8.3).
+    """Content of an INTEGER (X.690 8.3) or ENUMERATED (8.4).
 
     Raises:
         MalformedEvidence: empty or not minimal.

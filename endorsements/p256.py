@@ -3,52 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from functools import cache, lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from ..errors import MalformedEvidence
+from .ca import Ca, read_ca
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1
+
+ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+"""The one AlgorithmIdentifier of ecdsa-with-SHA256 (RFC 5758 3.2: no parameters)."""
+SPKI_PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+"""SubjectPublicKeyInfo of an uncompressed P-256 point (RFC 5480 2.1.1), up to the point itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaP256:
+class CaP256(Ca):
     """A root, a CA or a signer of collateral as received; its signature is not verified here.
 
     Attributes:
-        sha256: of the DER certificate.
-        tbs: the signed part, as received.
-        signature_algorithm: DER AlgorithmIdentifier, the same inside and outside of the signed part.
-        signature: over `tbs`, DER.
-        subject: sorted name, as :func:`.vek.parse_name` gives it.
-        issuer: sorted name.
-        subject_cn: the subject's common name, or "".
-        serial: serial number.
-        not_before: start of validity, UTC.
-        not_after: end of validity, UTC.
-        is_ca: basic constraints say so.
-        path_length: CAs that may follow below, or None for any number.
-        key_cert_sign: key usage allows signing certificates.
-        crl_sign: key usage allows signing revocation lists.
-        digital_signature: key usage allows signing data.
         spki_sha256: SHA-256 of the DER SubjectPublicKeyInfo.
         public_point: x and y of the P-256 key, 64 bytes.
     """
 
-    sha256: bytes
-    tbs: bytes
-    signature_algorithm: bytes
-    signature: bytes
-    subject: tuple[tuple[str, str], ...]
-    issuer: tuple[tuple[str, str], ...]
-    subject_cn: str
-    serial: int
-    not_before: datetime
-    not_after: datetime
-    is_ca: bool
-    path_length: int | None
-    key_cert_sign: bool
-    crl_sign: bool
-    digital_signature: bool
     spki_sha256: bytes
     public_point: bytes
 
 
+@lru_cache(maxsize=32)  # one root stands in every chain, one signer in two
 def parse_ca_p256(data: bytes) -> CaP256:
     """Read a certificate of a root, a CA or a signer in DER.
 
@@ -56,14 +40,45 @@ def parse_ca_p256(data: bytes) -> CaP256:
         MalformedEvidence: not one, an unknown critical extension, another key than P-256, or another signature
             algorithm than ECDSA with SHA-256.
     """
-    raise NotImplementedError
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - whoever only parses quotes need not pay
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - as above
+
+    what = "CA certificate"
+    fields, key = read_ca(data, what)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise MalformedEvidence(f"{what}: the key is not on P-256")
+    if fields["signature_algorithm"] != ECDSA_SHA256:
+        raise MalformedEvidence(f"{what}: the signature is not ECDSA with SHA-256")
+    point = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)[1:]
+    return CaP256(**fields, spki_sha256=sha256(SPKI_PREFIX + point).digest(), public_point=point)
+
+
+@cache
+def _scheme() -> tuple[SECP256R1, ECDSA]:
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 - as above
+
+    return ec.SECP256R1(), ec.ECDSA(SHA256())
 
 
 def verify_der(point: bytes, signature: bytes, data: bytes) -> bool:
     """Whether the DER signature over SHA-256 of `data` is by the key with these 64 bytes x and y."""
-    raise NotImplementedError
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey  # noqa: PLC0415 - as above
+
+    curve, scheme = _scheme()
+    try:
+        EllipticCurvePublicKey.from_encoded_point(curve, b"\x04" + point).verify(signature, data, scheme)
+    except (InvalidSignature, ValueError):  # ValueError: the point is on no curve
+        return False
+    return True
 
 
 def verify_raw(point: bytes, signature: bytes, data: bytes) -> bool:
     """Whether the 64 bytes r and s over SHA-256 of `data` are by the key with these 64 bytes x and y."""
-    raise NotImplementedError
+    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature  # noqa: PLC0415 - as above
+
+    if len(signature) != 64:
+        return False
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    return verify_der(point, encode_dss_signature(r, s), data)

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 
 from ..errors import Check, MalformedEvidence
 from ..evidence.snp import SigningKey, Tcb
 from . import der
-
-MAX_SIZE = 8192
-"""A leaf is 1.3 KiB; anything above this many bytes is refused before it is read."""
+from .leaf import common_name, named_extensions, split_leaf
 
 _ARC = "1.3.6.1.4.1.3704.1."
 _WHAT = "VEK certificate"
-_COMMON_NAME = "2.5.4.3"
 _KINDS = {"SEV-VCEK": SigningKey.VCEK, "SEV-VLEK": SigningKey.VLEK}
 # SubjectPublicKeyInfo of an uncompressed P-384 point (RFC 5480 2.1.1), up to the point itself.
 _SPKI_P384 = bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004")
@@ -70,34 +66,6 @@ def _fail(message: str, check: Check = Check.SNP_VEK_FORMAT) -> MalformedEvidenc
     return MalformedEvidence(f"{_WHAT}: {message}", check=check)
 
 
-@lru_cache(maxsize=64)  # the same few names stand in every certificate
-def parse_name(value: bytes, what: str) -> tuple[tuple[str, str], ...]:
-    """Attribute types and values of an X.501 name, sorted, so that the order of its parts does not matter.
-
-    Args:
-        value: content of the RDNSequence.
-        what: name of the structure, for error messages.
-
-    Raises:
-        MalformedEvidence: a part with several attributes, or the same attribute twice.
-    """
-    parts: dict[str, str] = {}
-    for rdn in der.children(value, what, 16):
-        attribute = der.only(rdn.value, der.SEQUENCE, what) if rdn.tag == der.SET else None
-        pair = der.children(attribute.value, what, 2) if attribute else []
-        if len(pair) != 2 or pair[0].tag != der.OID:
-            raise MalformedEvidence(f"{what}: a name whose parts are not one attribute each")
-        kind = der.oid(pair[0].value, what)
-        if kind in parts:
-            raise MalformedEvidence(f"{what}: attribute {kind} twice in one name")
-        parts[kind] = der.text(pair[1], what)
-    return tuple(sorted(parts.items()))
-
-
-def _common_name(name: tuple[tuple[str, str], ...]) -> str:
-    return dict(name).get(_COMMON_NAME, "")
-
-
 def parse_vek(data: bytes) -> Vek:
     """Read a VCEK or VLEK certificate in DER.
 
@@ -113,46 +81,28 @@ def parse_vek(data: bytes) -> Vek:
 
 
 def _parse(data: bytes) -> Vek:
-    if len(data) > MAX_SIZE:
-        raise _fail(f"larger than {MAX_SIZE} bytes")
-    outer = der.children(der.only(data, der.SEQUENCE, _WHAT).value, _WHAT, 3)
-    if [tlv.tag for tlv in outer] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
-        raise _fail("not a Certificate")
-    tbs, algorithm, signature = outer
-    parts = der.children(tbs.value, _WHAT, 8)
-    tags = [der.context(0), der.INTEGER, *[der.SEQUENCE] * 5, der.context(3)]
-    if [tlv.tag for tlv in parts] != tags:
-        raise _fail("not a version 3 certificate with extensions and without unique identifiers")
-    version, serial, inner, issuer, validity, subject, spki, extensions = parts
-    if version.value != b"\x02\x01\x02":
-        raise _fail("not a version 3 certificate")
-    if der.integer(serial.value, _WHAT) < 0:  # AMD's serials are 0, which RFC 5280 forbids and we accept
+    leaf = split_leaf(data, _WHAT)
+    if leaf.serial < 0:  # AMD's serials are 0, which RFC 5280 forbids and we accept
         raise _fail("a negative serial number")
-    if inner.raw != algorithm.raw:
-        raise _fail("the signature algorithm differs inside and outside of the signed part (RFC 5280 4.1.1.2)")
-    times = der.children(validity.value, _WHAT, 2)
-    if len(times) != 2:
-        raise _fail("a validity that is not two times")
-    if not spki.raw.startswith(_SPKI_P384) or len(spki.raw) != 120:
+    if not leaf.spki.startswith(_SPKI_P384) or len(leaf.spki) != 120:
         raise _fail("the key is not an uncompressed P-384 point")
-    subject_cn = _common_name(parse_name(subject.value, _WHAT))
+    subject_cn = common_name(leaf.subject)
     if subject_cn not in _KINDS:
         raise _fail(f"subject {subject_cn!r} is neither SEV-VCEK nor SEV-VLEK", Check.SNP_VEK_ROLE)
-    issuer_name = parse_name(issuer.value, _WHAT)
-    values = _extensions(der.only(extensions.value, der.SEQUENCE, _WHAT).value)
+    values = _extensions(leaf.extensions)
     struct_version, product_name, tcb, hwid, csp_id = _amd_values(values)
     return Vek(
         raw=data,
-        tbs=tbs.raw,
-        signature_algorithm=algorithm.raw,
-        signature=der.octets(signature.value, _WHAT),
+        tbs=leaf.tbs,
+        signature_algorithm=leaf.algorithm,
+        signature=leaf.signature,
         kind=_KINDS[subject_cn],
         subject_cn=subject_cn,
-        issuer=issuer_name,
-        issuer_cn=_common_name(issuer_name),
-        not_before=der.time(times[0], _WHAT),
-        not_after=der.time(times[1], _WHAT),
-        spki=spki.raw,
+        issuer=leaf.issuer,
+        issuer_cn=common_name(leaf.issuer),
+        not_before=leaf.not_before,
+        not_after=leaf.not_after,
+        spki=leaf.spki,
         struct_version=struct_version,
         product_name=product_name,
         tcb=tcb,
@@ -161,7 +111,7 @@ def _parse(data: bytes) -> Vek:
     )
 
 
-# The OIDs of AMD's extensions by their DER content: comparing bytes is cheaper than writing out dotted names.
+# The OIDs of AMD's extensions by their DER content.
 _PREFIX = bytes.fromhex("2b060104019c7801")
 _NAMES = {
     _PREFIX + bytes(suffix): name
@@ -184,21 +134,10 @@ _NAMES = {
 
 
 def _extensions(value: bytes) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for tlv in der.children(value, _WHAT):
-        parts = der.children(tlv.value, _WHAT, 3) if tlv.tag == der.SEQUENCE else []
-        critical = len(parts) == 3 and parts[1].tag == der.BOOLEAN and der.boolean(parts[1].value, _WHAT)
-        if len(parts) != (3 if critical else 2) or parts[0].tag != der.OID or parts[-1].tag != der.OCTET_STRING:
-            raise _fail("an extension of a wrong form", Check.SNP_VEK_EXTENSIONS)
-        name = _NAMES.get(parts[0].value)
-        if name is None:
-            if critical:
-                raise _fail("an unknown critical extension", Check.SNP_VEK_EXTENSIONS)
-            name = der.oid(parts[0].value, _WHAT)
-        if name in found:
-            raise _fail(f"extension {name} twice", Check.SNP_VEK_EXTENSIONS)
-        found[name] = parts[-1].value
-    return found
+    try:
+        return named_extensions(value, _NAMES, _WHAT)
+    except MalformedEvidence as exc:
+        raise MalformedEvidence(str(exc), check=Check.SNP_VEK_EXTENSIONS) from exc
 
 
 def _level(values: dict[str, bytes], name: str) -> int:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dokimos.endorsements import pss
-from dokimos.endorsements.vek import MAX_SIZE, parse_vek
+from dokimos.endorsements.leaf import MAX_SIZE
+from dokimos.endorsements.vek import parse_vek
 from dokimos.errors import Check, MalformedEvidence
 from dokimos.evidence.snp import SigningKey
 
