@@ -189,6 +189,16 @@ class Fields:
         """An error that names the structure; the caller raises it."""
         return malformed(self._what, message)
 
+    def get(self, name: str) -> object:
+        """Any value, or None."""
+        return self._members.get(name)
+
+    def only(self, *names: str) -> None:
+        """No other members than these."""
+        unknown = self._members.keys() - set(names)
+        if unknown:
+            raise self.fail(f"{sorted(unknown)[0][:80]!r} is unknown here")
+
     def _of(self, name: str, kind: type) -> Any:
         value = self._members.get(name)
         if type(value) is not kind:
@@ -200,6 +210,17 @@ class Fields:
         value: int = self._of(name, int)
         if not 0 <= value <= largest:
             raise self.fail(f'"{name}" is not 0 to {largest}')
+        return value
+
+    def string(self, name: str, largest: int) -> str:
+        """A string of at most `largest` characters, any but surrogates, which no UTF-8 holds."""
+        value: str = self._of(name, str)
+        if len(value) > largest:
+            raise self.fail(f'"{name}" has more than {largest} characters')
+        try:
+            value.encode()
+        except UnicodeEncodeError as exc:
+            raise self.fail(f'"{name}" has half a character') from exc
         return value
 
     def text(self, name: str, largest: int = _MAX_TEXT) -> str:
