@@ -393,8 +393,8 @@ def _components(tcb: Fields, name: str) -> tuple[int, ...]:
     Reads the values without :class:`Fields`: a TCB info has some hundreds of them.
     """
     entries = tcb.array(name, 16)
-    found = tuple([entry.get("svn") if type(entry) is dict else None for entry in entries])
-    if len(found) != 16 or not all(type(svn) is int and 0 <= svn <= 0xFFFF for svn in found):
+    found = tuple([entry.get("svn", -1) for entry in entries if type(entry) is dict])
+    if len(entries) != 16 or len(found) != 16 or not all(type(svn) is int and 0 <= svn <= 0xFFFF for svn in found):
         raise tcb.fail(f"{name}: not 16 SVNs of 0 to 65535")
     return found
 

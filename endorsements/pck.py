@@ -83,12 +83,12 @@ _CAS = {"Intel SGX PCK Processor CA": PckCa.PROCESSOR, "Intel SGX PCK Platform C
 # 1.2.840.113741.1.13.1, Intel's extension and the arc of everything inside it, by DER content.
 _SGX = bytes.fromhex("2a864886f84d010d01")
 _NAMES = {_SGX: "SGX", bytes.fromhex("551d0f"): "key usage", bytes.fromhex("551d13"): "basic constraints"}
-_FIELDS = {
+_COMPONENTS = tuple(f"component SVN {n}" for n in range(1, 17))
+_FIELDS = {_SGX + bytes((2, n)): name for n, name in enumerate(_COMPONENTS, 1)} | {
     _SGX + bytes(suffix): name
     for suffix, name in {
         (1,): "PPID",
         (2,): "TCB",
-        **{(2, n): f"component SVN {n}" for n in range(1, 17)},
         (2, 17): "PCESVN",
         (2, 18): "CPUSVN",
         (3,): "PCEID",
@@ -101,7 +101,6 @@ _FIELDS = {
         (7, 3): "SMT",
     }.items()
 }
-_COMPONENTS = tuple(f"component SVN {n}" for n in range(1, 17))
 _TCB = frozenset((*_COMPONENTS, "PCESVN", "CPUSVN"))
 _TOP = frozenset(("PPID", "TCB", "PCEID", "FMSPC", "SGX type", "platform instance id", "configuration"))
 _CONFIGURATION = frozenset(("dynamic platform", "cached keys", "SMT"))

@@ -189,6 +189,10 @@ class Fields:
         """An error that names the structure; the caller raises it."""
         return malformed(self._what, message)
 
+    def names(self) -> list[str]:
+        """Names of all members."""
+        return list(self._members)
+
     def get(self, name: str) -> object:
         """Any value, or None."""
         return self._members.get(name)

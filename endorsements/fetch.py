@@ -1,0 +1,379 @@
+"""Fetches collateral from Intel's provisioning service (PCS v4) or a cache of it (PCCS): all network use is here.
+
+Source: Intel, "API portal, provisioning certification service v4", and the PCCS design guide for ``/rootcacrl``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Literal, Protocol
+from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from ..codec import pem_or_der
+from ..errors import MalformedEvidence, MaterialUnavailable, UnsupportedEvidence, UsageError
+from ..evidence.tdx import CertificationType, TdQuote
+from .ca import parse_crl
+from .collateral import EvaluationNumbers, parse_evaluation_numbers, parse_qe_identity, parse_tcb_info
+from .collateral_bundle import MAX_CHAIN, Origin, TdxCollateral, chain_certificates, crl_der
+from .pck import Pck, parse_pck
+from .pcs_cache import DAY, PcsCache, Response, rfc3339
+
+INTEL_PCS: Final = "https://api.trustedservices.intel.com"
+INTEL_ROOT_CRL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
+
+TCB_INFO: Final = "/tdx/certification/v4/tcb"
+QE_IDENTITY: Final = "/tdx/certification/v4/qe/identity"
+EVALUATION_NUMBERS: Final = "/tdx/certification/v4/tcbevaluationdatanumbers"
+PCK_CRL: Final = "/sgx/certification/v4/pckcrl"
+ROOT_CRL: Final = "/sgx/certification/v4/rootcacrl"
+_HEADERS: Final = {
+    TCB_INFO: "tcb-info-issuer-chain",
+    QE_IDENTITY: "sgx-enclave-identity-issuer-chain",
+    EVALUATION_NUMBERS: "tcb-evaluation-data-numbers-issuer-chain",
+    PCK_CRL: "sgx-pck-crl-issuer-chain",
+}
+"""The header with the issuer chain, of each path that has one."""
+_SELECTED: Final = (TCB_INFO, QE_IDENTITY)
+"""Paths that take `update` or `tcbEvaluationDataNumber`."""
+
+_MAX_BODY: Final = 1 << 20
+_CHUNK: Final = 1 << 14
+_TRIES: Final = 3
+_MAX_REDIRECTS: Final = 3
+_LONGEST_PAUSE: Final = 5.0
+_BUSY: Final = frozenset((429, 500, 502, 503, 504))
+
+Update = Literal["early", "standard"]
+
+
+class Fetcher(Protocol):
+    """Where collateral comes from."""
+
+    def get(self, path: str, params: Mapping[str, str]) -> Response:
+        """The answer to one request.
+
+        Args:
+            path: path of the service, one of those above.
+            params: query parameters.
+
+        Raises:
+            MaterialUnavailable: there is none.
+        """
+        ...
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class PcsFetcher:
+    """Fetches over HTTP.
+
+    Args:
+        base_url: scheme, host and port of PCS or PCCS, with or without the ``/sgx/certification/v4`` that Intel's own
+            settings of a PCCS have.
+        cache: folder in which answers are kept, or None to ask each time.
+        update: "early" for what Intel wants before the deadline of a recovery of the TCB, "standard" for what it wants
+            after; None for the service's default, which is standard.
+        evaluation_data_number: ask for the collateral of exactly this recovery; excludes `update`.
+        timeout: seconds in which an answer must have come in full.
+        longest: how long an answer is taken from the cache at most.
+        clock: gives the time, by which the cache is judged.
+        pause: waits some seconds between two tries.
+
+    Raises:
+        UsageError: not a usable address, or both `update` and `evaluation_data_number`.
+    """
+
+    def __init__(
+        self,
+        base_url: str = INTEL_PCS,
+        *,
+        cache: Path | None = None,
+        update: Update | None = None,
+        evaluation_data_number: int | None = None,
+        timeout: float = 30.0,
+        longest: timedelta = DAY,
+        clock: Callable[[], datetime] = _now,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if update is not None and evaluation_data_number is not None:
+            raise UsageError("an update and an evaluation data number exclude each other")
+        self._base = _base(base_url)
+        self._cache = PcsCache(cache, longest) if cache is not None else None
+        self._selection: dict[str, str] = {"update": update} if update else {}
+        if evaluation_data_number is not None:
+            self._selection = {"tcbEvaluationDataNumber": str(evaluation_data_number)}
+        self._timeout = timeout
+        self._clock = clock
+        self._pause = pause
+        self._session = requests.Session()
+        self._session.headers = {"Accept-Encoding": "identity"}
+        self._session.auth = _no_credentials
+
+    def get(self, path: str, params: Mapping[str, str]) -> Response:
+        """The answer to one request, from the cache while it holds.
+
+        Raises:
+            MaterialUnavailable: no answer, or one that is too long, too late, cut off, or lacks its issuer chain.
+        """
+        url = self._url(path, params)
+        now = self._clock()
+        public = _without_credentials(url)
+        cached = self._cache.get(public, now) if self._cache else None
+        if cached is not None:
+            return cached
+        body, chain = self._fetch(url, public, path)
+        name = _HEADERS.get(path)
+        headers = {name: chain} if name else {}
+        response = Response(body=body, headers=headers, url=public, fetched=now.replace(microsecond=0))
+        if self._cache:
+            holds_until = _holds_until(path, params, body)
+            if holds_until is not None:
+                self._cache.put(response, holds_until)
+        return response
+
+    def _url(self, path: str, params: Mapping[str, str]) -> str:
+        if path == ROOT_CRL and self._base == INTEL_PCS:
+            return INTEL_ROOT_CRL  # PCS itself has no such path
+        query = dict(params) | (self._selection if path in _SELECTED else {})
+        return f"{self._base}{path}" + (f"?{urlencode(query)}" if query else "")
+
+    def _fetch(self, url: str, public: str, path: str) -> tuple[bytes, str]:
+        """Body and issuer chain; tries again where that can help."""
+        for tried in range(_TRIES - 1):
+            pause = 0.5 * 2**tried
+            try:
+                status, body, headers = self._request(url, public)
+            except requests.Timeout as exc:
+                raise MaterialUnavailable(f"{public}: no answer in time") from exc
+            except (requests.RequestException, HTTPError, OSError):
+                self._pause(pause)
+                continue
+            if status not in _BUSY:
+                return _accept(status, body, headers, path, public)
+            self._pause(_retry_after(headers, pause))
+        try:
+            return _accept(*self._request(url, public), path, public)
+        except (requests.RequestException, HTTPError, OSError) as exc:
+            raise MaterialUnavailable(f"{public}: {_reason(exc)}") from exc
+
+    def _request(self, url: str, public: str) -> tuple[int, bytes, Mapping[str, str]]:
+        deadline = time.monotonic() + self._timeout
+        for _ in range(_MAX_REDIRECTS + 1):
+            with self._session.get(url, stream=True, allow_redirects=False, timeout=self._timeout) as answer:
+                if answer.is_redirect:
+                    url = _same_host(url, answer.headers["Location"], public)
+                    continue
+                return answer.status_code, _read(answer, public, deadline), answer.headers
+        raise MaterialUnavailable(f"{public}: more than {_MAX_REDIRECTS} redirects")
+
+
+def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Nothing here needs credentials; without this, `requests` would look for some in ~/.netrc."""
+    return request
+
+
+def _base(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise UsageError(f"not the http or https URL of a provisioning service: {url!r}")
+    path = parts.path.rstrip("/").removesuffix("/v3").removesuffix("/v4").removesuffix("/sgx/certification")
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _same_host(url: str, location: str, public: str) -> str:
+    """Where a redirect leads, if that is the same server: collateral is signed, but who asks for what is private."""
+    target = urljoin(url, location)
+    if urlsplit(target)[:2] != urlsplit(url)[:2]:
+        raise MaterialUnavailable(f"{public}: sends elsewhere, to {_without_credentials(target)[:200]!r}")
+    return target
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, requests.Timeout | TimeoutError):
+        return "no answer in time"
+    if isinstance(exc, requests.exceptions.SSLError):
+        return "TLS failed"
+    if isinstance(exc, requests.ConnectionError):
+        return f"no connection, or it broke off, {_TRIES} times"
+    return f"no usable answer, {_TRIES} times"
+
+
+def _accept(status: int, body: bytes, headers: Mapping[str, str], path: str, public: str) -> tuple[bytes, str]:
+    if status != requests.codes.ok:
+        raise MaterialUnavailable(f"{public}: {_refusal(status, path)}")
+    return body, _chain(headers, path, public)
+
+
+def _read(answer: requests.Response, public: str, deadline: float) -> bytes:
+    """The body, at most as much as may be, at most until the deadline, and all that was announced."""
+    if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise MaterialUnavailable(f"{public}: answers in an encoding that was not asked for")
+    body = bytearray()
+    while chunk := answer.raw.read1(_CHUNK, decode_content=False):
+        body += chunk
+        if len(body) > _MAX_BODY:
+            raise MaterialUnavailable(f"{public}: answers with more than {_MAX_BODY} bytes")
+        if time.monotonic() > deadline:
+            raise requests.Timeout("no whole answer in time")
+    announced = answer.headers.get("Content-Length")
+    if announced is not None and announced != str(len(body)):
+        raise requests.ConnectionError("the answer is cut off")
+    return bytes(body)
+
+
+def _retry_after(headers: Mapping[str, str], default: float) -> float:
+    wanted = headers.get("Retry-After", "")
+    return min(float(wanted), _LONGEST_PAUSE) if wanted.isascii() and wanted.isdigit() else default
+
+
+def _refusal(status: int, path: str) -> str:
+    what = {TCB_INFO: "this FMSPC", PCK_CRL: "this CA"}.get(path, "this")
+    known = {
+        400: "does not take this request",
+        401: "wants credentials, which are not sent",
+        403: "does not allow this request",
+        404: f"does not know {what}",
+        410: "no longer serves this evaluation data number",
+    }
+    return f"status {status}: the service {known.get(status, 'cannot answer')}"
+
+
+def _chain(headers: Mapping[str, str], path: str, public: str) -> str:
+    name = _HEADERS.get(path)
+    chain = headers.get(name, "") if name else ""
+    if name and not 0 < len(chain) <= MAX_CHAIN:
+        raise MaterialUnavailable(f"{public}: the answer has no usable header {name}")
+    if not chain.isascii():
+        raise MaterialUnavailable(f"{public}: header {name} is not ASCII")
+    return chain
+
+
+def _holds_until(path: str, params: Mapping[str, str], body: bytes) -> datetime | None:
+    """The nextUpdate of an answer, or None if it is not what was asked for and therefore not kept."""
+    try:
+        if path == TCB_INFO:
+            info = parse_tcb_info(body)
+            return info.next_update if info.fmspc.hex() == params.get("fmspc") else None
+        if path == QE_IDENTITY:
+            return parse_qe_identity(body).next_update
+        if path == EVALUATION_NUMBERS:
+            return parse_evaluation_numbers(body).next_update
+        return parse_crl(crl_der(body, "CRL")).next_update
+    except (MalformedEvidence, UnsupportedEvidence):
+        return None
+
+
+def fetch_collateral(quote: TdQuote, fetcher: Fetcher) -> TdxCollateral:
+    """Everything that a verifier needs beside this quote; nothing of it is verified here.
+
+    Args:
+        quote: names its platform by the PCK certificate that came with it.
+        fetcher: where the collateral comes from.
+
+    Raises:
+        MaterialUnavailable: the quote holds no PCK certificate, the service does not answer, or it answers with
+            something else than was asked for.
+        MalformedEvidence: the PCK certificate is none (``tdx.pck.format``).
+    """
+    pck = quote_pck(quote)
+    tcb_info = fetcher.get(TCB_INFO, {"fmspc": pck.fmspc.hex()})
+    qe_identity = fetcher.get(QE_IDENTITY, {})
+    pck_crl = fetcher.get(PCK_CRL, {"ca": str(pck.ca), "encoding": "der"})
+    root_crl = fetcher.get(ROOT_CRL, {})
+    _check_answers(pck, tcb_info, qe_identity, pck_crl, root_crl)
+    crl_chain = _header(pck_crl, PCK_CRL)
+    leaf_alone = quote.certification.type == CertificationType.PCK_LEAF
+    answers = {"tcb_info": tcb_info, "qe_identity": qe_identity, "pck_crl": pck_crl, "root_crl": root_crl}
+    return TdxCollateral(
+        tcb_info=tcb_info.body,
+        tcb_info_chain=_header(tcb_info, TCB_INFO),
+        qe_identity=qe_identity.body,
+        qe_identity_chain=_header(qe_identity, QE_IDENTITY),
+        pck_crl=pck_crl.body,
+        pck_crl_chain=crl_chain,
+        root_crl=root_crl.body,
+        # The CA that signs the list is the one that signs the leaf.
+        pck_chain=_pem((pck.raw, *chain_certificates(crl_chain, "PCK CRL"))) if leaf_alone else None,
+        origins=tuple(
+            Origin(item=item, url=answer.url, fetched=rfc3339(answer.fetched)) for item, answer in answers.items()
+        ),
+    )
+
+
+def quote_pck(quote: TdQuote) -> Pck:
+    """The PCK certificate that came with a quote.
+
+    Raises:
+        MaterialUnavailable: none did: the quote only names its platform.
+        MalformedEvidence: it is none (``tdx.pck.format``).
+    """
+    kind = quote.certification.type
+    if kind not in (CertificationType.PCK_LEAF, CertificationType.PCK_CHAIN):
+        raise MaterialUnavailable(
+            f"the quote has certification data of type {kind}, which names the platform but holds no PCK certificate; "
+            "the service gives that one only to holders of a subscription key: put the PEM chain (PCK certificate, CA, "
+            "root) into a folder of collateral as pck_chain.pem"
+        )
+    return parse_pck(pem_or_der(quote.certification.data, "PCK certificate of the quote")[0])
+
+
+def fetch_evaluation_numbers(fetcher: Fetcher) -> EvaluationNumbers:
+    """The recoveries of the TCB that collateral is served for; nothing of it is verified here.
+
+    Raises:
+        MaterialUnavailable: the service does not answer, or with something else.
+    """
+    answer = fetcher.get(EVALUATION_NUMBERS, {})
+    try:
+        return parse_evaluation_numbers(answer.body)
+    except (MalformedEvidence, UnsupportedEvidence) as exc:
+        raise MaterialUnavailable(f"{answer.url}: {exc}") from exc
+
+
+def _header(answer: Response, path: str) -> bytes:
+    chain = answer.headers.get(_HEADERS[path])
+    if not chain:
+        raise MaterialUnavailable(f"{answer.url}: the answer has no header {_HEADERS[path]}")
+    return chain.encode()
+
+
+def _check_answers(pck: Pck, tcb_info: Response, qe_identity: Response, pck_crl: Response, root_crl: Response) -> None:
+    """Each answer is what was asked for; whether it is genuine and fresh is for the verifier to say."""
+    current = tcb_info
+    try:
+        info = parse_tcb_info(tcb_info.body)
+        if (info.id, info.fmspc) != ("TDX", pck.fmspc):
+            raise MaterialUnavailable(f"{tcb_info.url}: answers with {info.id} TCB info of FMSPC {info.fmspc.hex()}")
+        current = qe_identity
+        parse_qe_identity(qe_identity.body)
+        current = pck_crl
+        crl = parse_crl(crl_der(pck_crl.body, "PCK CRL"))
+        if crl.issuer != pck.issuer:
+            raise MaterialUnavailable(f"{pck_crl.url}: answers with a list of {crl.issuer_cn!r}")
+        current = root_crl
+        parse_crl(crl_der(root_crl.body, "root CRL"))
+    except (MalformedEvidence, UnsupportedEvidence) as exc:
+        raise MaterialUnavailable(f"{current.url}: {exc}") from exc
+
+
+def _pem(certificates: tuple[bytes, ...]) -> bytes:
+    from ssl import DER_cert_to_PEM_cert  # noqa: PLC0415 - the one use
+
+    return "".join(DER_cert_to_PEM_cert(der) for der in certificates).encode()
