@@ -37,7 +37,7 @@ __all__ = [
     "replay",
 ]
 
-LOG_MAX = 16 << 20
+LOG_MAX = 4 << 20
 EVENTS_MAX = 4096
 DATA_MAX = 1 << 20
 SHA384 = 0x000C

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from hashlib import sha384
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import MalformedEvidence
 from .uefi import (
@@ -25,6 +25,9 @@ from .uefi import (
     load_option,
     variable,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LABEL_MAX = 100
 """Characters of a label; what is longer ends in an ellipsis."""
@@ -175,7 +178,7 @@ _HASHES_DATA = frozenset(
         EventType.EV_EFI_VARIABLE_AUTHORITY,
     }
 )
-_BOOT_TYPES = frozenset({EventType.EV_EFI_VARIABLE_BOOT, EventType.EV_EFI_VARIABLE_BOOT2})
+_HASHES_DATA_OR_PART = _HASHES_DATA | {EventType.EV_EFI_VARIABLE_BOOT, EventType.EV_EFI_VARIABLE_BOOT2}
 
 _R0, _R1, _R2, _R3 = 1, 2, 3, 4
 # Where such an event can come from firmware or boot loader; the same data in another register is nobody's.
@@ -237,8 +240,9 @@ def _whole(event: Event) -> tuple[tuple[bytes, str], ...]:
 
 def _secure_boot_variable(event: Event) -> _Reading:
     found = variable(event.data)
-    known = (found.guid, found.name) in _SECURE_BOOT
-    return _Reading(EventKind.SECURE_BOOT_VARIABLE if known else EventKind.OTHER, found.name, _whole(event))
+    if (found.guid, found.name) in _SECURE_BOOT:
+        return _Reading(EventKind.SECURE_BOOT_VARIABLE, found.name, _whole(event))
+    return _Reading(EventKind.OTHER, f"{found.name} of {found.guid}", _whole(event))
 
 
 def _authority(event: Event) -> _Reading:
@@ -253,7 +257,7 @@ def _boot_variable(event: Event) -> _Reading:
         return _Reading(EventKind.BOOT_ORDER, found.name, hashed)
     if found.guid == GLOBAL_VARIABLE and _BOOT_VARIABLE.fullmatch(found.name):
         return _Reading(EventKind.BOOT_VARIABLE, _boot_label(found), hashed)
-    return _Reading(EventKind.OTHER, found.name, hashed)
+    return _Reading(EventKind.OTHER, f"{found.name} of {found.guid}", hashed)
 
 
 def _boot_label(found: Variable) -> str:
@@ -383,11 +387,11 @@ def _stub(event: Event, name: str) -> _Reading:
 
 
 def _other(event: Event, text: str = "") -> _Reading:
-    hashed = _whole(event) if event.type in _HASHES_DATA | _BOOT_TYPES else ()
+    hashed = _whole(event) if event.type in _HASHES_DATA_OR_PART else ()
     return _Reading(EventKind.OTHER, f"{event.type_name} {text}".rstrip(), hashed)
 
 
-_READERS = {
+_READERS: dict[int, Callable[[Event], _Reading]] = {
     EventType.EV_SEPARATOR: _separator,
     EventType.EV_EVENT_TAG: _tagged,
     EventType.EV_PLATFORM_CONFIG_FLAGS: _config_flags,
@@ -434,9 +438,11 @@ def describe(event: Event) -> str:
     A boot variable's label ends in what was hashed, "(data only)" or "(whole variable)", since firmware differs there.
     """
     found = _read(event)
-    label = found.label
+    label = found.label or event.type_name
     if found.kind in _PLACES and event.mr not in _PLACES[found.kind]:
         label = f"{event.type_name} out of place in {REGISTERS[event.mr]}: {label}"
-    note = next((note for part, note in found.hashed if note and sha384(part).digest() == event.digest), "")
-    label = "".join(c if c.isprintable() else "?" for c in (f"{label} ({note})" if note else label))
-    return label if len(label) <= LABEL_MAX else label[: LABEL_MAX - 1] + "\u2026"
+    note = next((f" ({note})" for part, note in found.hashed if note and sha384(part).digest() == event.digest), "")
+    room = LABEL_MAX - len(note)
+    if len(label) > room:
+        label = label[: room - 1] + "\u2026"
+    return "".join(c if c.isprintable() else "?" for c in label) + note

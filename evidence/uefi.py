@@ -21,6 +21,10 @@ STUB_PAYLOAD = UUID("55c5d1f8-04cd-46b5-8a20-e56cbb3052d0")
 _MEDIA, _VENDOR, _FILE = 4, 3, 4
 _END, _END_ENTIRE = 0x7F, 0xFF
 _GPT_HEADER, _GPT_ENTRY = 92, 128
+# Far beyond what firmware writes; so that a log of many broken events costs no time.
+_NODES_MAX = 64
+_DESCRIPTION_MAX = 2048
+_PARTITIONS_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +119,8 @@ def device_path(raw: bytes) -> DevicePath:
     nodes: list[tuple[int, int, bytes]] = []
     while r.remaining:
         kind, subtype, size = r.u8(), r.u8(), r.u16()
-        if size < 4:
-            raise r.fail(f"a node of {size} bytes")
+        if size < 4 or len(nodes) == _NODES_MAX:
+            raise r.fail(f"a node of {size} bytes, or more than {_NODES_MAX} nodes")
         node = r.take(size - 4)
         if kind == _END and subtype == _END_ENTIRE:
             r.end()
@@ -147,7 +151,7 @@ def load_option(raw: bytes) -> LoadOption:
     start = r.offset
     end = start
     while raw[end : end + 2] != b"\0\0":
-        if end + 2 > len(raw):
+        if end + 2 > len(raw) or end - start > _DESCRIPTION_MAX:
             raise r.fail("a description without end")
         end += 2
     description = _text(r.take(end - start), r)
@@ -180,7 +184,7 @@ def gpt(raw: bytes) -> Gpt:
     if header[:8] != b"EFI PART":
         raise r.fail("no GPT header")
     number = r.u64()
-    if number * _GPT_ENTRY != r.remaining:
+    if number > _PARTITIONS_MAX or number * _GPT_ENTRY != r.remaining:
         raise r.fail(f"{number} partitions announced, {r.remaining} bytes there")
     entries = [r.take(_GPT_ENTRY) for _ in range(number)]
     return Gpt(
