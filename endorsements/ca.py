@@ -134,15 +134,27 @@ def _signed(data: bytes, what: str) -> tuple[der.Tlv, bytes]:
     return parts[0], parts[1].raw
 
 
-def _positive_serial(tbs: der.Tlv, what: str) -> None:
-    """RFC 5280 4.1.2.2; `cryptography` only warns of it, and not for ever."""
-    serials = [tlv for tlv in der.children(tbs.value, what) if tlv.tag == der.INTEGER]
-    if not serials or der.integer(serials[0].value, what) <= 0:
+def _names(tbs: der.Tlv, what: str) -> tuple[Name, Name]:
+    """Issuer and subject of a certificate, as received; its serial must be positive.
+
+    `cryptography` only warns of such a serial, and not for ever, and raises a TypeError on some names.
+    """
+    parts = der.children(tbs.value, what, 10)
+    if parts and parts[0].tag == der.context(0):
+        del parts[0]
+    if [tlv.tag for tlv in parts[:6]] != [der.INTEGER, *[der.SEQUENCE] * 5]:
+        raise MalformedEvidence(f"{what}: not a certificate")
+    if der.integer(parts[0].value, what) <= 0:
         raise MalformedEvidence(f"{what}: the serial number is not positive (RFC 5280 4.1.2.2)")
+    return parse_name(parts[2].value, what), parse_name(parts[4].value, what)
 
 
-def _name(encoded: bytes, what: str) -> Name:
-    return parse_name(der.only(encoded, der.SEQUENCE, what).value, what)
+def _crl_issuer(tbs: der.Tlv, what: str) -> Name:
+    """Issuer of a revocation list, as received: behind an optional version and the signature algorithm."""
+    names = [tlv for tlv in der.children(tbs.value, what, 8) if tlv.tag == der.SEQUENCE][1:2]
+    if not names:
+        raise MalformedEvidence(f"{what}: not a revocation list")
+    return parse_name(names[0].value, what)
 
 
 def read_ca(data: bytes, what: str) -> tuple[dict[str, Any], CertificatePublicKeyTypes]:
@@ -156,16 +168,14 @@ def read_ca(data: bytes, what: str) -> tuple[dict[str, Any], CertificatePublicKe
     if len(data) > MAX_CERTIFICATE:
         raise MalformedEvidence(f"{what}: larger than {MAX_CERTIFICATE} bytes")
     tbs, algorithm = _signed(data, what)
-    _positive_serial(tbs, what)
+    issuer, subject = _names(tbs, what)
     try:
         certificate = x509.load_der_x509_certificate(data)
         key = certificate.public_key()
         extensions = {extension.oid: extension for extension in certificate.extensions}
-        subject = _name(certificate.subject.public_bytes(), what)
-        issuer = _name(certificate.issuer.public_bytes(), what)
         signature, serial = certificate.signature, certificate.serial_number
         not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, _unsupported()) as exc:
+    except _errors() as exc:
         raise MalformedEvidence(f"{what}: {exc}") from exc
     constraints = extensions.pop(x509.BasicConstraints.oid, None)
     usage = extensions.pop(x509.KeyUsage.oid, None)
@@ -206,10 +216,12 @@ def parse_ca(data: bytes) -> CaCertificate:
     return CaCertificate(**fields, public_key=key)
 
 
-def _unsupported() -> type[Exception]:
+def _errors() -> tuple[type[Exception], ...]:
+    """What `cryptography` raises on bytes that are not what they should be; TypeError on names inside extensions."""
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - with the import of x509
+    from cryptography.x509 import DuplicateExtension, InvalidVersion  # noqa: PLC0415 - as above
 
-    return UnsupportedAlgorithm
+    return ValueError, TypeError, DuplicateExtension, InvalidVersion, UnsupportedAlgorithm
 
 
 def parse_crl(data: bytes) -> Crl:
@@ -225,13 +237,13 @@ def parse_crl(data: bytes) -> Crl:
     if len(data) > MAX_CRL:
         raise MalformedEvidence(f"{what}: larger than {MAX_CRL} bytes")
     tbs, algorithm = _signed(data, what)
+    issuer = _crl_issuer(tbs, what)
     try:
         crl = x509.load_der_x509_crl(data)
         critical = any(extension.critical for extension in crl.extensions)
-        issuer = _name(crl.issuer.public_bytes(), what)
         this_update, next_update = crl.last_update_utc, crl.next_update_utc
         signature = crl.signature
-    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, _unsupported()) as exc:
+    except _errors() as exc:
         raise MalformedEvidence(f"{what}: {exc}") from exc
     if critical:
         raise MalformedEvidence(f"{what}: a critical extension, as delta and indirect lists have")
