@@ -98,7 +98,7 @@ class Revoked:
         return isinstance(other, Revoked) and self._crl == other._crl
 
     def __hash__(self) -> int:
-        return hash(self._crl)
+        return hash(self._crl.signature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
