@@ -30,7 +30,7 @@ class Origin:
 
     Attributes:
         item: name of the field of :class:`TdxCollateral`.
-        url: address without credentials.
+        url: address that was asked.
         fetched: RFC 3339 time at which it was fetched.
     """
 

@@ -5,6 +5,7 @@ Source: Intel, "API portal, provisioning certification service v4", and the PCCS
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from ..codec import pem_or_der
-from ..errors import MalformedEvidence, MaterialUnavailable, UnsupportedEvidence, UsageError
+from ..errors import Check, MalformedEvidence, MaterialUnavailable, UnsupportedEvidence, UsageError
 from ..evidence.tdx import CertificationType, TdQuote
 from .ca import parse_crl
 from .collateral import EvaluationNumbers, parse_evaluation_numbers, parse_qe_identity, parse_tcb_info
@@ -108,6 +109,7 @@ class PcsFetcher:
         self._base = _base(base_url)
         self._cache = PcsCache(cache, longest) if cache is not None else None
         self._selection: dict[str, str] = {"update": update} if update else {}
+        self._number = evaluation_data_number
         if evaluation_data_number is not None:
             self._selection = {"tcbEvaluationDataNumber": str(evaluation_data_number)}
         self._timeout = timeout
@@ -125,19 +127,39 @@ class PcsFetcher:
         """
         url = self._url(path, params)
         now = self._clock()
-        public = _without_credentials(url)
-        cached = self._cache.get(public, now) if self._cache else None
+        cached = self._cache.get(url, now) if self._cache else None
         if cached is not None:
             return cached
-        body, chain = self._fetch(url, public, path)
+        body, chain = self._fetch(url, path)
         name = _HEADERS.get(path)
         headers = {name: chain} if name else {}
-        response = Response(body=body, headers=headers, url=public, fetched=now.replace(microsecond=0))
+        response = Response(body=body, headers=headers, url=url, fetched=now.replace(microsecond=0))
+        holds_until = self._check(path, params, response)
         if self._cache:
-            holds_until = _holds_until(path, params, body)
-            if holds_until is not None:
-                self._cache.put(response, holds_until)
+            self._cache.put(response, holds_until)
         return response
+
+    def _check(self, path: str, params: Mapping[str, str], answer: Response) -> datetime:
+        """That an answer is what was asked for, and until when it holds; a cache must not keep anything else."""
+        number: int | None = self._number
+        try:
+            if path == TCB_INFO:
+                info = parse_tcb_info(answer.body)
+                if (info.id, info.fmspc.hex()) != ("TDX", params["fmspc"]):
+                    raise MaterialUnavailable(f"{answer.url}: answers with {info.id} {info.fmspc.hex()}")
+                found, holds_until = info.evaluation_data_number, info.next_update
+            elif path == QE_IDENTITY:
+                identity = parse_qe_identity(answer.body)
+                found, holds_until = identity.evaluation_data_number, identity.next_update
+            elif path == EVALUATION_NUMBERS:
+                return parse_evaluation_numbers(answer.body).next_update
+            else:
+                return parse_crl(crl_der(answer.body, "CRL")).next_update
+        except (MalformedEvidence, UnsupportedEvidence) as exc:
+            raise MaterialUnavailable(f"{answer.url}: {exc}") from exc
+        if number not in (None, found):
+            raise MaterialUnavailable(f"{answer.url}: answers with evaluation data number {found}")
+        return holds_until
 
     def _url(self, path: str, params: Mapping[str, str]) -> str:
         if path == ROOT_CRL and self._base == INTEL_PCS:
@@ -145,38 +167,39 @@ class PcsFetcher:
         query = dict(params) | (self._selection if path in _SELECTED else {})
         return f"{self._base}{path}" + (f"?{urlencode(query)}" if query else "")
 
-    def _fetch(self, url: str, public: str, path: str) -> tuple[bytes, str]:
+    def _fetch(self, url: str, path: str) -> tuple[bytes, str]:
         """Body and issuer chain; tries again where that can help."""
         for tried in range(_TRIES - 1):
             pause = 0.5 * 2**tried
             try:
-                status, body, headers = self._request(url, public)
+                status, body, headers = self._request(url)
             except requests.Timeout as exc:
-                raise MaterialUnavailable(f"{public}: no answer in time") from exc
+                raise MaterialUnavailable(f"{url}: no answer in time") from exc
             except (requests.RequestException, HTTPError, OSError):
                 self._pause(pause)
                 continue
             if status not in _BUSY:
-                return _accept(status, body, headers, path, public)
+                return _accept(status, body, headers, path, url)
             self._pause(_retry_after(headers, pause))
         try:
-            return _accept(*self._request(url, public), path, public)
+            return _accept(*self._request(url), path, url)
         except (requests.RequestException, HTTPError, OSError) as exc:
-            raise MaterialUnavailable(f"{public}: {_reason(exc)}") from exc
+            raise MaterialUnavailable(f"{url}: {_reason(exc)}") from exc
 
-    def _request(self, url: str, public: str) -> tuple[int, bytes, Mapping[str, str]]:
+    def _request(self, url: str) -> tuple[int, bytes, Mapping[str, str]]:
         deadline = time.monotonic() + self._timeout
+        target = url
         for _ in range(_MAX_REDIRECTS + 1):
-            with self._session.get(url, stream=True, allow_redirects=False, timeout=self._timeout) as answer:
+            with self._session.get(target, stream=True, allow_redirects=False, timeout=self._timeout) as answer:
                 if answer.is_redirect:
-                    url = _same_host(url, answer.headers["Location"], public)
+                    target = _same_host(target, answer.headers["Location"])
                     continue
-                return answer.status_code, _read(answer, public, deadline), answer.headers
-        raise MaterialUnavailable(f"{public}: more than {_MAX_REDIRECTS} redirects")
+                return answer.status_code, _read(answer, url, deadline), answer.headers
+        raise MaterialUnavailable(f"{url}: more than {_MAX_REDIRECTS} redirects")
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Nothing here needs credentials; without this, `requests` would look for some in ~/.netrc."""
+    """No path here needs credentials; without this, `requests` would look for some in ~/.netrc."""
     return request
 
 
@@ -186,22 +209,17 @@ def _base(url: str) -> str:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or parts.query or parts.fragment:
+    if not usable or parts.username is not None or parts.query or parts.fragment:
         raise UsageError(f"not the http or https URL of a provisioning service: {url!r}")
     path = parts.path.rstrip("/").removesuffix("/v3").removesuffix("/v4").removesuffix("/sgx/certification")
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
 
 
-def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _same_host(url: str, location: str, public: str) -> str:
+def _same_host(url: str, location: str) -> str:
     """Where a redirect leads, if that is the same server: collateral is signed, but who asks for what is private."""
     target = urljoin(url, location)
     if urlsplit(target)[:2] != urlsplit(url)[:2]:
-        raise MaterialUnavailable(f"{public}: sends elsewhere, to {_without_credentials(target)[:200]!r}")
+        raise MaterialUnavailable(f"{url}: sends elsewhere, to {target[:200]!r}")
     return target
 
 
@@ -215,21 +233,21 @@ def _reason(exc: Exception) -> str:
     return f"no usable answer, {_TRIES} times"
 
 
-def _accept(status: int, body: bytes, headers: Mapping[str, str], path: str, public: str) -> tuple[bytes, str]:
+def _accept(status: int, body: bytes, headers: Mapping[str, str], path: str, url: str) -> tuple[bytes, str]:
     if status != requests.codes.ok:
-        raise MaterialUnavailable(f"{public}: {_refusal(status, path)}")
-    return body, _chain(headers, path, public)
+        raise MaterialUnavailable(f"{url}: {_refusal(status, path)}")
+    return body, _chain(headers, path, url)
 
 
-def _read(answer: requests.Response, public: str, deadline: float) -> bytes:
+def _read(answer: requests.Response, url: str, deadline: float) -> bytes:
     """The body, at most as much as may be, at most until the deadline, and all that was announced."""
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise MaterialUnavailable(f"{public}: answers in an encoding that was not asked for")
+        raise MaterialUnavailable(f"{url}: answers in an encoding that was not asked for")
     body = bytearray()
     while chunk := answer.raw.read1(_CHUNK, decode_content=False):
         body += chunk
         if len(body) > _MAX_BODY:
-            raise MaterialUnavailable(f"{public}: answers with more than {_MAX_BODY} bytes")
+            raise MaterialUnavailable(f"{url}: answers with more than {_MAX_BODY} bytes")
         if time.monotonic() > deadline:
             raise requests.Timeout("no whole answer in time")
     announced = answer.headers.get("Content-Length")
@@ -255,51 +273,41 @@ def _refusal(status: int, path: str) -> str:
     return f"status {status}: the service {known.get(status, 'cannot answer')}"
 
 
-def _chain(headers: Mapping[str, str], path: str, public: str) -> str:
+def _chain(headers: Mapping[str, str], path: str, url: str) -> str:
     name = _HEADERS.get(path)
     chain = headers.get(name, "") if name else ""
     if name and not 0 < len(chain) <= MAX_CHAIN:
-        raise MaterialUnavailable(f"{public}: the answer has no usable header {name}")
+        raise MaterialUnavailable(f"{url}: the answer has no usable header {name}")
     if not chain.isascii():
-        raise MaterialUnavailable(f"{public}: header {name} is not ASCII")
+        raise MaterialUnavailable(f"{url}: header {name} is not ASCII")
     return chain
 
 
-def _holds_until(path: str, params: Mapping[str, str], body: bytes) -> datetime | None:
-    """The nextUpdate of an answer, or None if it is not what was asked for and therefore not kept."""
-    try:
-        if path == TCB_INFO:
-            info = parse_tcb_info(body)
-            return info.next_update if info.fmspc.hex() == params.get("fmspc") else None
-        if path == QE_IDENTITY:
-            return parse_qe_identity(body).next_update
-        if path == EVALUATION_NUMBERS:
-            return parse_evaluation_numbers(body).next_update
-        return parse_crl(crl_der(body, "CRL")).next_update
-    except (MalformedEvidence, UnsupportedEvidence):
-        return None
-
-
-def fetch_collateral(quote: TdQuote, fetcher: Fetcher) -> TdxCollateral:
+def fetch_collateral(quote: TdQuote, fetcher: Fetcher, *, pck_chain: bytes | None = None) -> TdxCollateral:
     """Everything that a verifier needs beside this quote; nothing of it is verified here.
 
     Args:
         quote: names its platform by the PCK certificate that came with it.
         fetcher: where the collateral comes from.
+        pck_chain: PEM of PCK certificate, CA and root; only looked at for a quote that brings no PCK certificate.
 
     Raises:
-        MaterialUnavailable: the quote holds no PCK certificate, the service does not answer, or it answers with
-            something else than was asked for.
+        MaterialUnavailable: there is no PCK certificate, the service does not answer, or it answers with something else
+            than was asked for.
         MalformedEvidence: the PCK certificate is none (``tdx.pck.format``).
     """
-    pck = quote_pck(quote)
+    pck = _pck(quote, pck_chain)
     tcb_info = fetcher.get(TCB_INFO, {"fmspc": pck.fmspc.hex()})
     qe_identity = fetcher.get(QE_IDENTITY, {})
     pck_crl = fetcher.get(PCK_CRL, {"ca": str(pck.ca), "encoding": "der"})
     root_crl = fetcher.get(ROOT_CRL, {})
-    _check_answers(pck, tcb_info, qe_identity, pck_crl, root_crl)
+    _check_issuer(pck, pck_crl)
     crl_chain = _header(pck_crl, PCK_CRL)
-    leaf_alone = quote.certification.type == CertificationType.PCK_LEAF
+    if quote.certification.type == CertificationType.PCK_CHAIN:
+        pck_chain = None
+    if quote.certification.type == CertificationType.PCK_LEAF:
+        # The CA that signs the list is the one that signs the leaf.
+        pck_chain = _pem((pck.raw, *chain_certificates(crl_chain, "issuer chain of the PCK CRL")))
     answers = {"tcb_info": tcb_info, "qe_identity": qe_identity, "pck_crl": pck_crl, "root_crl": root_crl}
     return TdxCollateral(
         tcb_info=tcb_info.body,
@@ -309,29 +317,30 @@ def fetch_collateral(quote: TdQuote, fetcher: Fetcher) -> TdxCollateral:
         pck_crl=pck_crl.body,
         pck_crl_chain=crl_chain,
         root_crl=root_crl.body,
-        # The CA that signs the list is the one that signs the leaf.
-        pck_chain=_pem((pck.raw, *chain_certificates(crl_chain, "PCK CRL"))) if leaf_alone else None,
+        pck_chain=pck_chain,
         origins=tuple(
             Origin(item=item, url=answer.url, fetched=rfc3339(answer.fetched)) for item, answer in answers.items()
         ),
     )
 
 
-def quote_pck(quote: TdQuote) -> Pck:
-    """The PCK certificate that came with a quote.
-
-    Raises:
-        MaterialUnavailable: none did: the quote only names its platform.
-        MalformedEvidence: it is none (``tdx.pck.format``).
-    """
+def _pck(quote: TdQuote, pck_chain: bytes | None) -> Pck:
+    """The PCK certificate that came with a quote, or the one that was given for a quote without one."""
     kind = quote.certification.type
+    data = quote.certification.data
     if kind not in (CertificationType.PCK_LEAF, CertificationType.PCK_CHAIN):
-        raise MaterialUnavailable(
-            f"the quote has certification data of type {kind}, which names the platform but holds no PCK certificate; "
-            "the service gives that one only to holders of a subscription key: put the PEM chain (PCK certificate, CA, "
-            "root) into a folder of collateral as pck_chain.pem"
-        )
-    return parse_pck(pem_or_der(quote.certification.data, "PCK certificate of the quote")[0])
+        if pck_chain is None:
+            raise MaterialUnavailable(
+                f"the quote has certification data of type {kind}, which names the platform and holds no PCK "
+                "certificate; Intel gives that one only to holders of a subscription key, and the platform's owner has "
+                "it: give the PEM chain of PCK certificate, CA and root"
+            )
+        data = pck_chain
+    try:
+        found = pem_or_der(data, "PCK certificate")
+    except MalformedEvidence as exc:
+        raise MalformedEvidence(str(exc), check=Check.TDX_PCK_FORMAT) from exc
+    return parse_pck(found[0])
 
 
 def fetch_evaluation_numbers(fetcher: Fetcher) -> EvaluationNumbers:
@@ -354,26 +363,17 @@ def _header(answer: Response, path: str) -> bytes:
     return chain.encode()
 
 
-def _check_answers(pck: Pck, tcb_info: Response, qe_identity: Response, pck_crl: Response, root_crl: Response) -> None:
-    """Each answer is what was asked for; whether it is genuine and fresh is for the verifier to say."""
-    current = tcb_info
+def _check_issuer(pck: Pck, answer: Response) -> None:
     try:
-        info = parse_tcb_info(tcb_info.body)
-        if (info.id, info.fmspc) != ("TDX", pck.fmspc):
-            raise MaterialUnavailable(f"{tcb_info.url}: answers with {info.id} TCB info of FMSPC {info.fmspc.hex()}")
-        current = qe_identity
-        parse_qe_identity(qe_identity.body)
-        current = pck_crl
-        crl = parse_crl(crl_der(pck_crl.body, "PCK CRL"))
-        if crl.issuer != pck.issuer:
-            raise MaterialUnavailable(f"{pck_crl.url}: answers with a list of {crl.issuer_cn!r}")
-        current = root_crl
-        parse_crl(crl_der(root_crl.body, "root CRL"))
-    except (MalformedEvidence, UnsupportedEvidence) as exc:
-        raise MaterialUnavailable(f"{current.url}: {exc}") from exc
+        crl = parse_crl(crl_der(answer.body, "PCK CRL"))
+    except MalformedEvidence as exc:
+        raise MaterialUnavailable(f"{answer.url}: {exc}") from exc
+    if crl.issuer != pck.issuer:
+        raise MaterialUnavailable(f"{answer.url}: answers with a list of {crl.issuer_cn!r}")
 
 
 def _pem(certificates: tuple[bytes, ...]) -> bytes:
-    from ssl import DER_cert_to_PEM_cert  # noqa: PLC0415 - the one use
-
-    return "".join(DER_cert_to_PEM_cert(der) for der in certificates).encode()
+    text = ""
+    for der in certificates:
+        text += "-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der).decode() + "-----END CERTIFICATE-----\n"
+    return text.encode()

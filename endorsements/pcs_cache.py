@@ -30,7 +30,7 @@ class Response:
     Attributes:
         body: as received.
         headers: by lower-case name; only those that were asked for.
-        url: address that answered, without credentials.
+        url: address that answered.
         fetched: when, UTC.
     """
 
