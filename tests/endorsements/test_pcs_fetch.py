@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
 import importlib.util
-import json
-import os
-import threading
 import time
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
-from dokimos.endorsements import fetch as module
 from dokimos.endorsements.collateral_bundle import collateral_from_files, encode_collateral, parse_collateral
 from dokimos.endorsements.fetch import (
+    EVALUATION_NUMBERS,
     INTEL_ROOT_CRL,
     PCK_CRL,
     QE_IDENTITY,
@@ -35,110 +24,21 @@ from dokimos.endorsements.fetch import (
     fetch_evaluation_numbers,
 )
 from dokimos.endorsements.pck import parse_pck
-from dokimos.endorsements.pcs_cache import PcsCache, Response
 from dokimos.errors import Check, MalformedEvidence, MaterialUnavailable, UsageError
 from dokimos.evidence.tdx import Certification, parse_quote
 
-NOW = datetime(2026, 3, 20, tzinfo=UTC)
-CHAIN = "-----BEGIN%20CERTIFICATE-----%0AMAA%3D%0A-----END%20CERTIFICATE-----%0A"
-EVALUATION_NUMBERS = module.EVALUATION_NUMBERS
 
-
-def _load(name):
-    path = Path(__file__).resolve().parent.parent / f"fuzz/{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
+def _load_fake():
+    path = Path(__file__).resolve().parent / "fake_pcs.py"
+    spec = importlib.util.spec_from_file_location("fake_pcs", path)
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     return loaded
 
 
-writer, seeds = _load("fuzz_pck"), _load("fuzz_tdx_collateral")
-
-
-def pem(*certificates):
-    blocks = (base64.encodebytes(der).decode() for der in certificates)
-    return "".join(f"-----BEGIN CERTIFICATE-----\n{block}-----END CERTIFICATE-----\n" for block in blocks).encode()
-
-
-LEAF = writer.SEEDS[0]
-QUOTE = SimpleNamespace(certification=Certification(type=5, data=pem(LEAF)))
-
-
-def crl(issuer=writer.PLATFORM_CA, next_update=NOW + timedelta(days=20)):
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, issuer),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Intel Corporation"),
-        ]
-    )
-    builder = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(NOW - timedelta(days=5))
-    key = ec.derive_private_key(11, ec.SECP256R1())
-    return builder.next_update(next_update).sign(key, SHA256()).public_bytes(Encoding.DER)
-
-
-BODIES = {
-    TCB_INFO: seeds.COLLATERAL.tcb_info,
-    QE_IDENTITY: seeds.COLLATERAL.qe_identity,
-    EVALUATION_NUMBERS: seeds.body("tcbEvaluationDataNumbers", seeds.NUMBERS),
-    PCK_CRL: crl(),
-    ROOT_CRL: crl("Intel SGX Root CA").hex().encode(),
-}
-HEADERS = {
-    TCB_INFO: "TCB-Info-Issuer-Chain",
-    QE_IDENTITY: "SGX-Enclave-Identity-Issuer-Chain",
-    EVALUATION_NUMBERS: "TCB-Evaluation-Data-Numbers-Issuer-Chain",
-    PCK_CRL: "SGX-PCK-CRL-Issuer-Chain",
-}
-
-
-def answer(handler, body, headers=(), *, status=200, announced=None):
-    handler.send_response(status)
-    for name, value in headers:
-        handler.send_header(name, value)
-    handler.send_header("Content-Length", str(len(body) if announced is None else announced))
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
-class Service:
-    """A provisioning service on loopback that answers well unless a path has a fault; keeps what it was asked."""
-
-    def __init__(self, bodies=BODIES, chains=None, prefix=""):
-        self.bodies = dict(bodies)
-        self.chains = chains or dict.fromkeys(HEADERS, CHAIN)
-        self.asked, self.sent, self.faults = [], [], {}
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                parts = urlsplit(self.path)
-                path = parts.path.removeprefix(prefix)
-                service.asked.append((path, dict(parse_qsl(parts.query))))
-                service.sent.append(dict(self.headers))
-                faults = service.faults.get(path, [])
-                if faults:
-                    (faults.pop(0) if len(faults) > 1 else faults[0])(self)
-                else:
-                    service.good(self, path)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def good(self, handler, path):
-        if path not in self.bodies:
-            answer(handler, b"", status=404)
-            return
-        headers = [(HEADERS[path], self.chains[path])] if path in HEADERS else []
-        answer(handler, self.bodies[path], headers)
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+fake = _load_fake()
+BODIES, CHAIN, HEADERS, LEAF, NOW, QUOTE = fake.BODIES, fake.CHAIN, fake.HEADERS, fake.LEAF, fake.NOW, fake.QUOTE
+Service, answer, crl, pem, writer = fake.Service, fake.answer, fake.crl, fake.pem, fake.writer
 
 
 @pytest.fixture
@@ -519,151 +419,6 @@ def test_a_list_of_another_ca_is_refused(service, fetcher):
     service.bodies[PCK_CRL] = crl(writer.PROCESSOR_CA)
     with pytest.raises(MaterialUnavailable, match="Processor CA"):
         fetch_collateral(QUOTE, fetcher)
-
-
-class Clock:
-    def __init__(self):
-        self.now = NOW
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def cached(service, clock, tmp_path):
-    return PcsFetcher(service.url, cache=tmp_path / "cache", clock=clock, longest=timedelta(days=365))
-
-
-def test_an_answer_is_taken_from_the_cache_while_it_holds(service, cached, clock, tmp_path):
-    first = fetch_collateral(QUOTE, cached)
-    clock.now += timedelta(days=19)
-    assert fetch_collateral(QUOTE, cached) == first
-    assert len(service.asked) == 4
-    names = sorted(path.name for path in (tmp_path / "cache").iterdir())
-    assert len(names) == 4
-    assert all(name.endswith(".json") and not name.startswith(".") for name in names)
-    assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.parametrize(
-    ("path", "ends"),
-    [
-        (TCB_INFO, datetime(2026, 4, 15, 22, 21, 30, tzinfo=UTC)),
-        (QE_IDENTITY, datetime(2026, 4, 15, 22, 21, 30, tzinfo=UTC)),
-        (EVALUATION_NUMBERS, datetime(2026, 4, 15, 22, 21, 30, tzinfo=UTC)),
-        (PCK_CRL, NOW + timedelta(days=20)),
-        (ROOT_CRL, NOW + timedelta(days=20)),
-    ],
-)
-def test_the_cache_never_outlives_next_update(service, cached, clock, path, ends):
-    params = {"fmspc": "90c06f000000"}
-    cached.get(path, params)
-    clock.now = ends - timedelta(seconds=1)
-    cached.get(path, params)
-    assert len(service.asked) == 1
-    clock.now = ends
-    cached.get(path, params)
-    assert len(service.asked) == 2
-
-
-def test_a_stale_answer_is_not_taken_even_where_the_service_is_gone(service, cached, clock):
-    cached.get(QE_IDENTITY, {})
-    clock.now += timedelta(days=40)
-    service.faults[QE_IDENTITY] = [lambda handler: answer(handler, b"", status=404)]
-    fails(cached, "404", QE_IDENTITY)
-
-
-def test_a_service_that_answers_with_stale_content_is_asked_each_time(service, cached, clock):
-    clock.now += timedelta(days=40)
-    for _ in range(2):
-        assert cached.get(QE_IDENTITY, {}).body == BODIES[QE_IDENTITY]
-    assert len(service.asked) == 2
-
-
-def test_an_answer_is_not_kept_longer_than_a_day_unless_asked(service, clock, tmp_path):
-    fetcher = PcsFetcher(service.url, cache=tmp_path, clock=clock)
-    fetcher.get(ROOT_CRL, {})
-    clock.now += timedelta(hours=23)
-    fetcher.get(ROOT_CRL, {})
-    assert len(service.asked) == 1
-    clock.now += timedelta(hours=2)
-    fetcher.get(ROOT_CRL, {})
-    assert len(service.asked) == 2
-
-
-def test_an_answer_from_the_future_is_not_taken(service, cached, clock):
-    cached.get(QE_IDENTITY, {})
-    clock.now -= timedelta(seconds=1)
-    cached.get(QE_IDENTITY, {})
-    assert len(service.asked) == 2
-
-
-def test_each_question_has_its_own_answer(service, clock, tmp_path):
-    for options in ({}, {"update": "early"}, {"update": "standard"}, {"evaluation_data_number": 18}):
-        PcsFetcher(service.url, cache=tmp_path, clock=clock, **options).get(QE_IDENTITY, {})
-    assert len(service.asked) == 4
-
-
-def change(folder, **changes):
-    for path in folder.iterdir():
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"schema": "other"},
-        {"url": "http://other.invalid/"},
-        {"fetched": "yesterday"},
-        {"holds_until": None},
-        {"headers": []},
-        {"headers": {"a": 1}},
-        {"body": "!"},
-        {"body": 1},
-    ],
-)
-def test_a_file_of_the_cache_that_was_changed_counts_as_none(service, cached, tmp_path, changes):
-    cached.get(QE_IDENTITY, {})
-    change(tmp_path / "cache", **changes)
-    assert cached.get(QE_IDENTITY, {}).body == BODIES[QE_IDENTITY]
-    assert len(service.asked) == 2
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[" * 9999, b"\xff", bytes(5 << 20)])
-def test_a_file_of_the_cache_that_is_none_counts_as_none(service, cached, tmp_path, content):
-    cached.get(QE_IDENTITY, {})
-    for path in (tmp_path / "cache").iterdir():
-        path.write_bytes(content)
-    assert cached.get(QE_IDENTITY, {}).body == BODIES[QE_IDENTITY]
-    assert len(service.asked) == 2
-
-
-def test_a_cache_that_cannot_be_written_is_no_failure(service, clock, tmp_path):
-    (tmp_path / "file").write_text("")
-    fetcher = PcsFetcher(service.url, cache=tmp_path / "file" / "cache", clock=clock)
-    for _ in range(2):
-        assert fetcher.get(QE_IDENTITY, {}).body == BODIES[QE_IDENTITY]
-    assert len(service.asked) == 2
-
-
-def test_a_write_that_fails_leaves_the_old_answer_and_nothing_else(tmp_path, monkeypatch):
-    cache = PcsCache(tmp_path)
-    old = Response(body=b"old", headers={}, url="http://x.invalid/", fetched=NOW)
-    cache.put(old, NOW + timedelta(hours=1))
-
-    def no_space(*_):
-        raise OSError(28, os.strerror(28))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", no_space)
-        cache.put(Response(body=b"new", headers={}, url="http://x.invalid/", fetched=NOW), NOW + timedelta(hours=1))
-    assert cache.get("http://x.invalid/", NOW) == old
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_the_leaf_of_these_tests_is_one():
