@@ -401,7 +401,8 @@ def test_any_bytes_give_a_clear_error_that_names_its_check(data):
 @settings(max_examples=300)
 @given(st.data())
 def test_any_value_anywhere_in_a_tcb_info_gives_a_value_or_a_clear_error(data):
-    path, inner = [], TCB_INFO
+    path: list = []
+    inner = TCB_INFO
     while isinstance(inner, dict | list) and inner and (not path or data.draw(st.booleans())):
         path.append(data.draw(st.sampled_from(sorted(inner) if isinstance(inner, dict) else range(len(inner)))))
         inner = inner[path[-1]]

@@ -310,7 +310,7 @@ def test_an_oversized_body_is_not_read_to_its_end(service, fetcher):
         except OSError:
             pass
 
-    sent = []
+    sent: list = []
     service.faults[TCB_INFO] = [flood]
     fails(fetcher, "more than 1048576 bytes")
     assert len(sent) < 64

@@ -26,7 +26,8 @@ _MODULE = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF"
 
 
 def _svns(first: int) -> list[dict[str, object]]:
-    return [{"svn": first, "category": "BIOS"}, *[{"svn": n} for n in range(15)]]
+    lowest: dict[str, object] = {"svn": first, "category": "BIOS"}
+    return [lowest, *({"svn": n} for n in range(15))]
 
 
 TCB_INFO = {
