@@ -180,7 +180,7 @@ def _collateral(values: Mapping[str, bytes], origins: tuple[Origin, ...] = ()) -
 
 
 def _base64(entry: Fields, name: str, limit: int) -> bytes:
-    text = entry.text(name, limit * 4 // 3 + 4)
+    text = entry.string(name, limit * 4 // 3 + 4)
     try:
         data = binascii.a2b_base64(text, strict_mode=True)
     except ValueError as exc:

@@ -150,7 +150,7 @@ BODY = base64.b64encode(b"x").decode()
         ({"root_crl": {"body": 1}}, "body"),
         ({"pck_crl": {"body": BODY, "issuer_chain": None}}, "issuer_chain"),
         ({"tcb_info": {"body": BODY}}, "issuer_chain"),
-        ({"tcb_info": {"body": BODY, "issuer_chain": "A" * (MAX_CHAIN * 2)}}, "longer"),
+        ({"tcb_info": {"body": BODY, "issuer_chain": "A" * (MAX_CHAIN * 2)}}, "more than"),
     ],
 )
 def test_a_bundle_of_another_form_is_refused(changes, match):

@@ -26,8 +26,9 @@ _MODULE = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF"
 
 
 def _svns(first: int) -> list[dict[str, object]]:
-    lowest: dict[str, object] = {"svn": first, "category": "BIOS"}
-    return [lowest, *({"svn": n} for n in range(15))]
+    found: list[dict[str, object]] = [{"svn": n} for n in (first, *range(15))]
+    found[0]["category"] = "BIOS"
+    return found
 
 
 TCB_INFO = {
