@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -20,6 +20,8 @@ SCHEMA: Final = 1
 HERE: Final = Path(__file__).resolve().parent
 BUILTIN: Final = HERE / "profiles"
 """Profiles and locks that come with the project."""
+OVERLAYS: Final = HERE / "overlay"
+"""Overlays that come with the project."""
 _MAX_TEXT = 1 << 20
 
 
@@ -86,7 +88,8 @@ class Root:
         python: version of the guest's Python, for example "3.13"; needed with `wheels`.
         modules: modules and sub-packages of dokimos itself that go in; empty for none.
         precompile: patterns of paths below which Python is compiled into unchecked-hash pyc files.
-        overlay: folders of files that go in last, in this order, relative to the profiles' overlay folder.
+        overlay: folders of files that go in last, in this order; each is looked for in the folder ``overlay`` beside
+            the profile, then among the project's.
         executable: paths of the overlays with mode 0755 instead of 0644.
         folders: empty folders that are made, with mode 0755.
         links: path to target of symbolic links.
@@ -128,7 +131,7 @@ class Initrd:
         modules: kernel modules by name, in the order of loading; what they depend on comes before them by itself.
         overlay: as in :class:`Root`; holds /init.
         executable: as in :class:`Root`.
-        acpi: source of a trusted DSDT in an archive of its own at the very start, relative to the overlay folder; or
+        acpi: source of a trusted DSDT in an archive of its own at the very start, a path below an overlay folder; or
             empty for none.
         level: of zstd.
     """
@@ -236,6 +239,7 @@ class Profile:
         volumes: further file systems.
         uki: whether a unified kernel image is made too.
         text: the profile's text, whose hash the lock carries.
+        overlays: folders in which overlays are looked for by name; the first that has one wins.
     """
 
     name: str
@@ -252,6 +256,7 @@ class Profile:
     volumes: tuple[Volume, ...] = ()
     uki: bool = False
     text: str = ""
+    overlays: tuple[Path, ...] = (OVERLAYS,)
 
     @property
     def sha256(self) -> str:
@@ -284,8 +289,22 @@ def find_profile(name: str) -> Path:
     raise MaterialUnavailable(f"no profile {name[:80]!r}: not a file, and not one of {known}")
 
 
+def find_overlay(name: str, folders: Iterable[Path]) -> Path:
+    """The first of these that is there: a folder of files, or a file, of this name.
+
+    Raises:
+        MaterialUnavailable: none of the folders has it.
+    """
+    for folder in folders:
+        if (folder / name).exists():
+            return folder / name
+    raise MaterialUnavailable(f"overlay {name!r}: not in the folder beside the profile, and not of the project's")
+
+
 def load_profile(name: str) -> Profile:
     """Read a profile by path or name.
+
+    An ``overlay`` folder beside a profile's file holds overlays of its own.
 
     Raises:
         MaterialUnavailable: there is none.
@@ -293,7 +312,8 @@ def load_profile(name: str) -> Profile:
     """
     path = find_profile(name)
     try:
-        return parse_profile(path.read_text(encoding="utf-8"))
+        profile = parse_profile(path.read_text(encoding="utf-8"))
+        return replace(profile, overlays=(path.resolve().parent / OVERLAYS.name, OVERLAYS))
     except (OSError, UnicodeDecodeError) as exc:
         raise MaterialUnavailable(f"{path}: {exc}") from exc
 
@@ -315,8 +335,9 @@ def parse_profile(text: str) -> Profile:
         raise MalformedEvidence(f"profile: {exc}") from exc
     if data.pop("schema", None) != SCHEMA:
         raise MalformedEvidence(f"profile: schema is not {SCHEMA}")
-    if "text" in data:
-        raise MalformedEvidence("profile: unknown key 'text'")
+    for name in ("text", "overlays"):  # fields that are not the file's to say
+        if name in data:
+            raise MalformedEvidence(f"profile: unknown key {name!r}")
     profile: Profile = _read(Profile, {**data, "text": text}, "profile")
     _judge(profile)
     return profile
@@ -338,6 +359,9 @@ def _judge(profile: Profile) -> None:
     for path in absolute:
         if not path.startswith("/") or ".." in path.split("/"):
             raise MalformedEvidence(f"profile: {path!r} is not an absolute path")
+    for name in (*profile.root.overlay, *profile.initrd.overlay, profile.initrd.acpi):
+        if name.startswith("/") or ".." in name.split("/"):
+            raise MalformedEvidence(f"profile: {name!r} leads out of the folders of overlays")
     if not profile.measure.vcpus or not profile.measure.vcpu_types:
         raise MalformedEvidence("profile: nothing to measure for")
     bad = [option for option in profile.command_line if not option.isascii() or any(c.isspace() for c in option)]

@@ -19,7 +19,7 @@ from ...measurements.image import SnpMeasurements, format_measurements, snp_meas
 from .. import layout
 from ..layout import Artifact, BootInfo, FileEntry, Manifest, Stage, VolumeInfo
 from ..lock import Deb, Lock, format_lock
-from ..profile import Profile, Volume
+from ..profile import Profile, Volume, find_overlay
 from ..sbom import cyclonedx
 from ..store import Store, file_sha256
 from .initrd import build_initrd, compile_dsdt, write_initrd
@@ -152,7 +152,15 @@ def _build(work: _Work, append: Sequence[str]) -> Manifest:
     with ThreadPoolExecutor(1) as beside:
         kernel = beside.submit(_tree, work, "kernel")
         others = [beside.submit(_further_volume, work, volume, numbers) for volume in profile.volumes]
-        root = build_root(profile.root, lock, work.store, tools=work.tools, scratch=work.scratch, told=work.told)
+        root = build_root(
+            profile.root,
+            profile.overlays,
+            lock,
+            work.store,
+            tools=work.tools,
+            scratch=work.scratch,
+            told=work.told,
+        )
         volumes = [_volume(work, root, "root", profile.root.filesystem, profile.root.level, "/", numbers)]
         volumes += [other.result() for other in others]
     for stages, files, volume in volumes:
@@ -248,9 +256,9 @@ def _model(work: _Work, volume: Volume) -> Tree:
 
 def _initrd(work: _Work, kernel: Tree) -> None:
     work.told("writing the initrd", 0, 0)
-    initrd = work.profile.initrd
-    tree = build_initrd(initrd, work.lock, work.store, kernel=kernel, scratch=work.scratch, told=work.told)
-    dsdt = compile_dsdt(initrd.acpi, work.tools, work.scratch) if initrd.acpi else None
+    initrd, overlays = work.profile.initrd, work.profile.overlays
+    tree = build_initrd(initrd, overlays, work.lock, work.store, kernel=kernel, scratch=work.scratch, told=work.told)
+    dsdt = compile_dsdt(find_overlay(initrd.acpi, overlays), work.tools, work.scratch) if initrd.acpi else None
     image = work.out / layout.INITRD
     archive = work.archive("initrd").with_suffix(".cpio")
     digest = write_initrd(

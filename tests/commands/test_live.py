@@ -178,7 +178,8 @@ def test_the_demo_holds_in_all_its_parts_and_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_demo_cleans_up_when_it_is_interrupted(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_demo_cleans_up_when_it_is_interrupted_or_ended(tmp_path, number, code):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [*_PROGRAM, "demo", "--quick"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as demo:
@@ -188,8 +189,8 @@ def test_the_demo_cleans_up_when_it_is_interrupted(tmp_path):
         # While it waits for the answer: an interrupt in the middle of an import may get lost in Python itself.
         assert any(line.startswith("3 ") for line in demo.stdout)
         below |= _children(demo.pid)
-        demo.send_signal(signal.SIGINT)
-        assert demo.wait(20) == 130
+        demo.send_signal(number)
+        assert demo.wait(20) == code
         assert "Traceback" not in demo.communicate()[1]
     assert _wait_for(lambda: not _alive(below))
     assert list(tmp_path.iterdir()) == []

@@ -115,12 +115,12 @@ def test_an_overlay_has_declared_modes_and_not_those_of_the_checkout(tmp_path):
     (folder / "a").chmod(0o600)
     (folder / "run").write_text("b")
     (folder / "link").symlink_to("a")
-    found = {node.path: node for node in overlay_nodes(["mine"], ["/etc/run"], tmp_path)}
+    found = {node.path: node for node in overlay_nodes(["mine"], ["/etc/run"], [tmp_path])}
     assert {path: node.mode for path, node in found.items()} == {"/etc/a": 0o644, "/etc/run": 0o755, "/etc/link": 0o777}
     assert found["/etc/link"].target == "a"
     assert {node.origin for node in found.values()} == {"overlay:mine"}
     with pytest.raises(MaterialUnavailable, match="overlay 'other'"):
-        list(overlay_nodes(["other"], [], tmp_path))
+        list(overlay_nodes(["other"], [], [tmp_path]))
 
 
 def test_folders_are_declared_and_tmp_is_sticky():
