@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .model import progress
-from .render import console, print_json
+from .render import console, print_digests, print_json
 
 
 @click.command()
@@ -77,10 +77,6 @@ def _show(folder: Path, seconds: float, files: int) -> None:
         table.add_row(name, f"{part.size / 1e6:.1f} MB", part.sha256)
     out.print(table)
     measured = parse_measurements((folder / layout.MEASUREMENTS).read_text())
-    table = Table(title="SEV-SNP launch digests", title_justify="left", title_style="bold")
-    for column in ("vCPUs", "type", "launch digest"):
-        table.add_column(column, overflow="fold")
-    for digest in measured.digests:
-        table.add_row(str(digest.vcpus), digest.vcpu_type, digest.launch_digest)
-    out.print(table)
+    rows = ((row.vcpus, row.vcpu_type, row.launch_digest) for row in measured.digests)
+    print_digests(out, "SEV-SNP launch digests", rows)
     out.print(f"[dim]{files} files, {seconds:.1f} s[/dim]")
