@@ -215,10 +215,16 @@ def _impostors(
         yield "one flipped bit in the root file system", "the guest died", _dies(guest)
 
 
+def _booting(guest: EmulatedGuest) -> None:
+    with progress() as told:
+        told("booting an impostor", 0, 0)
+        guest.wait_serving(_BOOT_SECONDS, lambda stage, _: told(f"booting an impostor: {stage}", 0, 0))
+
+
 def _met(guest: EmulatedGuest, policy: Policy) -> str:
     from ..client.session import Session  # noqa: PLC0415 - help need not pay
 
-    guest.wait_serving(_BOOT_SECONDS)
+    _booting(guest)
     try:
         Session.open(guest.url, policy).close()
     except VerificationError as exc:
@@ -269,7 +275,7 @@ def _flipped(disk: Path, scratch: Path) -> Path:
 
 def _dies(guest: EmulatedGuest) -> str:
     try:
-        guest.wait_serving(_BOOT_SECONDS)
+        _booting(guest)
     except MaterialUnavailable:
         pass
     else:
