@@ -16,8 +16,9 @@ from typing import Any, Final, NamedTuple
 from ..errors import MalformedEvidence, MaterialUnavailable
 
 SCHEMA: Final = 1
-GROUPS: Final = ("boot", "firmware", "initrd", "kernel", "root", "tools")
-"""What a package is locked for: the guest's root, its initrd, kernel and firmware; tools of the build; the boot's."""
+GROUPS: Final = ("boot", "firmware", "initrd", "kernel", "root", "tools", "uki")
+"""What a package is locked for: the guest's root, its initrd, kernel and firmware; tools of the build, and of a
+unified kernel image; the boot's."""
 MAX_SIZE: Final = 4 << 30
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_~:-]{0,199}")

@@ -82,7 +82,8 @@ class Root:
         leave_out: as there.
         filesystem: "squashfs" or "erofs".
         level: of zstd; 0 stores without compression.
-        exclude: shell patterns of paths that no package brings in; "*" crosses folders.
+        exclude: shell patterns of paths that no package or wheel brings in; "*" crosses folders. "NAME:/path" is for
+            one package or wheel.
         include: patterns that win over `exclude`.
         wheels: requirements of Python wheels, for the guest's Python.
         python: version of the guest's Python, for example "3.13"; needed with `wheels`.
@@ -185,6 +186,23 @@ class Firmware:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Uki:
+    """The unified kernel image: kernel, initrd and command line in one file that UEFI starts.
+
+    Attributes:
+        packages: ukify, its Python and the boot stub, as in :class:`Packages`; empty where none can be made.
+        only: as there.
+        leave_out: as there.
+        always: whether every build makes one; else only those that ask for it.
+    """
+
+    packages: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
+    always: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
     """For which machines the launch digests are computed.
 
@@ -237,7 +255,7 @@ class Profile:
         boot: how it is started.
         command_line: fixed options of the kernel, to which the root hashes are added.
         volumes: further file systems.
-        uki: whether a unified kernel image is made too.
+        uki: the unified kernel image.
         text: the profile's text, whose hash the lock carries.
         overlays: folders in which overlays are looked for by name; the first that has one wins.
     """
@@ -254,7 +272,7 @@ class Profile:
     boot: Boot
     command_line: tuple[str, ...]
     volumes: tuple[Volume, ...] = ()
-    uki: bool = False
+    uki: Uki = Uki()
     text: str = ""
     overlays: tuple[Path, ...] = (OVERLAYS,)
 
@@ -263,9 +281,11 @@ class Profile:
         """SHA-256 of the profile's text, in hex."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    def groups(self) -> dict[str, Packages | Root | Initrd | Firmware | Boot]:
+    def groups(self) -> dict[str, Packages | Root | Initrd | Firmware | Uki | Boot]:
         """What is resolved for each of :data:`dokimos.cvm_image.lock.GROUPS`."""
+        uki: dict[str, Uki] = {"uki": self.uki} if self.uki.packages else {}
         return {
+            **uki,
             "boot": self.boot,
             "firmware": self.firmware,
             "initrd": self.initrd,
@@ -362,6 +382,8 @@ def _judge(profile: Profile) -> None:
     for name in (*profile.root.overlay, *profile.initrd.overlay, profile.initrd.acpi):
         if name.startswith("/") or ".." in name.split("/"):
             raise MalformedEvidence(f"profile: {name!r} leads out of the folders of overlays")
+    if profile.uki.always and not profile.uki.packages:
+        raise MalformedEvidence("profile: a unified kernel image needs the packages of ukify and its stub")
     if not profile.measure.vcpus or not profile.measure.vcpu_types:
         raise MalformedEvidence("profile: nothing to measure for")
     bad = [option for option in profile.command_line if not option.isascii() or any(c.isspace() for c in option)]

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import MaterialUnavailable
-from .apt import KEYRING, Apt, Mirrors, host_mirrors
+from .apt import KEYRING, Apt, Mirrors
 from .lock import Deb, Lock, ModelFile, Wheel
 from .model import SMOLLM2
 from .profile import Profile
 from .store import Store, file_sha256
 from .wheels import download
-
-__all__ = ["MODELS", "host_mirrors", "resolve"]
 
 MODELS: Final = {SMOLLM2.alias: SMOLLM2}
 """Models that a profile can name."""

@@ -75,6 +75,7 @@ def build(
     told: Told,
     keep_archives: bool = False,
     append: Sequence[str] = (),
+    uki: bool = False,
 ) -> Manifest:
     """Build an image.
 
@@ -86,6 +87,7 @@ def build(
         told: progress: what is being done, how much of it, of how much (0 where nobody knows).
         keep_archives: whether the sorted archives that the file systems are made of are left in the folder.
         append: further options of the kernel, after the profile's.
+        uki: whether a unified kernel image is made, also where the profile does not make one always.
 
     Raises:
         UsageError: the lock is of another profile, or `output` is something else than an image.
@@ -111,7 +113,7 @@ def build(
             told=told,
             keep_archives=keep_archives,
         )
-        manifest = _build(work, append)
+        manifest = _build(work, append, uki=uki or profile.uki.always)
         _replace(output, folder)
     return manifest
 
@@ -141,7 +143,7 @@ def _replace(output: Path, folder: Path) -> None:
     folder.replace(output)
 
 
-def _build(work: _Work, append: Sequence[str]) -> Manifest:
+def _build(work: _Work, append: Sequence[str], *, uki: bool) -> Manifest:
     profile, lock = work.profile, work.lock
     work.stage("lock", hashlib.sha256(format_lock(lock).encode()).hexdigest())
     tools = [node for node in _nodes(work, "tools") if not matches(node.path, _NO_TOOLS)]
@@ -171,9 +173,9 @@ def _build(work: _Work, append: Sequence[str]) -> Manifest:
     work.stage("kernel", file_sha256(work.out / layout.KERNEL))
     _initrd(work, kernel.result())
     line = _command_line(work, append)
-    if profile.uki:
+    if uki:
         work.told("making the unified kernel image", 0, 0)
-        write_uki(work.out, _nodes(work, "tools"), work.scratch / "uki", epoch=lock.source_date_epoch)
+        write_uki(work.out, _nodes(work, "uki"), work.scratch / "uki", epoch=lock.source_date_epoch)
         work.stage("uki", file_sha256(work.out / layout.UKI))
     _firmware(work)
     measured = _measure(work, line)

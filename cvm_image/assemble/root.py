@@ -152,6 +152,13 @@ def _ld_cache(tree: Tree, tools: Toolbox, folder: Path) -> Node:
     return Node(path=path, kind=Kind.FILE, mode=0o644, content=Content.of(cache), origin="step:ld-cache")
 
 
+def _kept(node: Node, root: Root) -> bool:
+    """By the rules for all packages, and those that name the package or wheel before a colon."""
+    names = (node.path, f"{node.origin.partition(':')[2]}:{node.path}")
+    dropped, kept = (any(matches(name, rules) for name in names) for rules in (root.exclude, root.include))
+    return kept or not dropped
+
+
 def build_root(
     root: Root, overlays: Sequence[Path], lock: Lock, store: Store, *, tools: Toolbox, scratch: Path, told: Told
 ) -> Tree:
@@ -174,14 +181,14 @@ def build_root(
         tree.add(node)
     archives = unpack_packages(lock.group("root"), store, scratch / "debs", told)
     for node in package_nodes(archives):
-        if not matches(node.path, root.exclude) or matches(node.path, root.include):
+        if _kept(node, root):
             tree.add(node)
     for number, wheel in enumerate(lock.wheels):
         told("unpacking wheels", number, len(lock.wheels))
         place = scratch / "wheels" / wheel.sha256
         place.mkdir(parents=True)
         for node in wheel_nodes(store.checked(wheel.sha256, wheel.filename), wheel, place):
-            if not matches(node.path, root.exclude) or matches(node.path, root.include):
+            if _kept(node, root):
                 tree.add(node)
     for node in own_nodes(root.modules) if root.modules else ():
         tree.add(node)

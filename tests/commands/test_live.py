@@ -215,6 +215,35 @@ def test_the_demo_fails_when_one_refusal_does_not_happen(monkeypatch):
     assert "Not all of it held" in found.output
 
 
+def test_the_demo_locks_anew_and_says_so_where_no_mirror_serves_the_lock(monkeypatch, tmp_path):
+    from rich.console import Console  # noqa: PLC0415 - in this process, to take the network away
+
+    from dokimos.commands import demo_vm  # noqa: PLC0415
+    from dokimos.cvm_image import fetch, resolve  # noqa: PLC0415
+    from dokimos.cvm_image.profile import load_profile  # noqa: PLC0415
+    from dokimos.cvm_image.store import Store  # noqa: PLC0415
+
+    asked, new = [], object()
+
+    def fetched(lock, store, *, progress, mirrors):
+        if lock is not new:
+            raise MaterialUnavailable("linux-image 6.12: no mirror serves what the lock names")
+
+    def resolved(profile, *, mirrors, allow_expired, store, progress):
+        asked.append((profile.name, mirrors.main, allow_expired))
+        return new
+
+    monkeypatch.setattr(fetch, "fetch", fetched)
+    monkeypatch.setattr(resolve, "resolve", resolved)
+    out = Console(record=True, width=200)
+    with pytest.raises(AttributeError):  # the stand-in is no lock, and nothing is built of it
+        demo_vm._locked(out, load_profile("cpu"), "cpu", Store(tmp_path), ["http://mirror.example/debian"])
+    said = out.export_text()
+    assert "linux-image 6.12" in said
+    assert "digest will differ from the released one" in said
+    assert asked == [("cpu", ("http://mirror.example/debian",), {"sid"})]
+
+
 def test_model_commands_name_the_file_and_its_hash():
     ran = _run("model", "fetch", "--json")
     document = json.loads(ran.stdout)

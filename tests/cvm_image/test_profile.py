@@ -24,7 +24,7 @@ TEXT = (BUILTIN / "cpu.toml").read_text()
 def test_the_built_in_profiles_read_and_name_every_group():
     profile = load_profile("cpu")
     assert profile.text == TEXT
-    assert set(profile.groups()) == {"boot", "firmware", "initrd", "kernel", "root", "tools"}
+    assert set(profile.groups()) == {"boot", "firmware", "initrd", "kernel", "root", "tools", "uki"}
     assert load_profile(str(BUILTIN / "cpu.toml")) == profile
 
 
@@ -48,6 +48,7 @@ def test_the_built_in_profiles_read_and_name_every_group():
         ('name = "cpu"', 'name = "cpu"\ntext = "x"'),
         ('name = "cpu"', 'name = "cpu"\noverlays = []'),
         ('overlay = ["cpu"]', 'overlay = ["/etc"]'),
+        ("[uki] ", "[uki]\nalways = true\npackages = []\n[other]"),
         ('overlay = ["cpu"]', 'overlay = ["cpu/../../.."]'),
         ('acpi = "acpi/dsdt.asl"', 'acpi = "../acpi/dsdt.asl"'),
     ],

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from dokimos.cvm_image.assemble import root as roots
-from dokimos.cvm_image.assemble.root import declared, ids, overlay_nodes, package_nodes
+from dokimos.cvm_image.assemble.root import _kept, declared, ids, overlay_nodes, package_nodes
 from dokimos.cvm_image.assemble.toolbox import Toolbox
 from dokimos.cvm_image.assemble.tree import Content, Kind, Node, Tree
-from dokimos.cvm_image.profile import User, load_profile
+from dokimos.cvm_image.profile import Root, User, load_profile
 from dokimos.errors import MalformedEvidence, MaterialUnavailable, UnsupportedEvidence
 
 
@@ -146,3 +146,17 @@ def test_a_ca_bundle_holds_every_certificate_in_the_order_of_paths_and_needs_one
         tree.add(Node(path=path, kind=Kind.FILE, mode=0o644, content=content, origin="package:ca-certificates"))
     tree.close()
     assert roots._ca_bundle(tree).content.read() == b"cert a\ncert b\n"
+
+
+def test_a_rule_can_name_one_package_and_an_exception_another():
+    root = Root(packages=(), exclude=("tools:/usr/bin/*", "*/doc/*"), include=("tools:/usr/bin/keep", "kept:*"))
+
+    def kept(package, path):
+        return _kept(Node(path=path, kind=Kind.FILE, mode=0o644, origin=f"package:{package}"), root)
+
+    assert [kept("tools", "/usr/bin/drop"), kept("tools", "/usr/bin/keep"), kept("other", "/usr/bin/drop")] == [
+        False,
+        True,
+        True,
+    ]
+    assert [kept("other", "/usr/doc/x"), kept("kept", "/usr/doc/x")] == [False, True]
