@@ -6,6 +6,7 @@ Commands load lazily, so that ``dokimos --help`` and one command pay only for wh
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 import click
@@ -60,8 +61,16 @@ def root() -> None:
     """
 
 
+def _ended(number: int, _: object) -> None:
+    """Leave through every ``finally``: what a command started, a virtual machine for example, must end with it."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Entry point of the console script and of ``python -m dokimos``."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup's choice stays
+            signal.signal(number, _ended)
     try:
         # Without standalone mode, click returns the code with which a command ended itself.
         code = root.main(standalone_mode=False, prog_name="dokimos")

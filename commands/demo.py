@@ -14,8 +14,9 @@ from .render import console
 @click.command()
 @click.option("--quick", is_flag=True, help="Without a virtual machine: the service on loopback, in half a minute.")
 @click.option("--profile", default="cpu", show_default=True, help="Image to build and boot.")
+@click.option("--mirror", metavar="URL", multiple=True, help="A Debian mirror; by default the apt settings'.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every check that ran, and the guest's console.")
-def command(quick: bool, profile: str, verbose: bool) -> None:
+def command(quick: bool, profile: str, mirror: tuple[str, ...], verbose: bool) -> None:
     """Run the whole path on this machine, with a simulated platform.
 
     Fetches what the lock names, builds the image, measures and boots it, verifies the service inside over a fresh
@@ -30,7 +31,7 @@ def command(quick: bool, profile: str, verbose: bool) -> None:
         if quick:
             held = demo_quick.run(out, stack, verbose=verbose)
         else:
-            held = demo_vm.run(out, stack, profile, verbose=verbose)
+            held = demo_vm.run(out, stack, profile, mirrors=mirror, verbose=verbose)
     out.print(f"[dim]{time.monotonic() - started:.0f} s; everything that was started has ended[/dim]")
     if not held:
         out.print("[bold red]Not all of it held.[/bold red]")

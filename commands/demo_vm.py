@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -36,8 +36,16 @@ _ANSWER_SECONDS: Final = 300.0
 _BLOCK: Final = 4096
 
 
-def run(out: Console, stack: ExitStack, name: str, *, verbose: bool) -> bool:
-    """The demo with a virtual machine; whether all of it held."""
+def run(out: Console, stack: ExitStack, name: str, *, mirrors: Sequence[str] = (), verbose: bool) -> bool:
+    """The demo with a virtual machine; whether all of it held.
+
+    Args:
+        out: where it is shown.
+        stack: ends what is started.
+        name: of the profile.
+        mirrors: addresses of the Debian archive; empty for those of the host's apt settings.
+        verbose: whether every check and the guest's console are shown.
+    """
     from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
     from ..cvm_image.profile import load_profile  # noqa: PLC0415
     from ..cvm_image.store import Store  # noqa: PLC0415
@@ -50,7 +58,7 @@ def run(out: Console, stack: ExitStack, name: str, *, verbose: bool) -> bool:
     image = scratch / "image"
 
     out.rule("[bold]1  Build the image from its lock, and measure it", align="left")
-    lock = _locked(out, profile, name, store)
+    lock = _locked(out, profile, name, store, mirrors)
     manifest = _build(out, profile, lock, store, image)
     measured = parse_measurements((image / layout.MEASUREMENTS).read_text())
     boot = manifest.boot
@@ -73,17 +81,18 @@ def run(out: Console, stack: ExitStack, name: str, *, verbose: bool) -> bool:
     return _refusals(out, policy, recorded, image, store, scratch) and held
 
 
-def _locked(out: Console, profile: Profile, name: str, store: Store) -> Lock:
+def _locked(out: Console, profile: Profile, name: str, store: Store, addresses: Sequence[str]) -> Lock:
     """The committed lock with all that it names in the store, or a new one where mirrors no longer serve it."""
-    from ..cvm_image.fetch import fetch  # noqa: PLC0415 - help need not pay
+    from ..cvm_image.apt import given_mirrors, host_mirrors  # noqa: PLC0415 - help need not pay
+    from ..cvm_image.fetch import fetch  # noqa: PLC0415
     from ..cvm_image.lock import read_lock  # noqa: PLC0415
     from ..cvm_image.profile import lock_path  # noqa: PLC0415
-    from ..cvm_image.resolve import host_mirrors, resolve  # noqa: PLC0415
+    from ..cvm_image.resolve import resolve  # noqa: PLC0415
 
     lock = read_lock(lock_path(name))
     with progress() as told:
         try:
-            fetch(lock, store, progress=told)
+            fetch(lock, store, progress=told, mirrors=addresses or None)
         except MaterialUnavailable as exc:
             out.print(f"[yellow]{exc}[/yellow]")
             out.print(
@@ -91,8 +100,9 @@ def _locked(out: Console, profile: Profile, name: str, store: Store) -> Lock:
             )
             # What was accepted past its window when the lock was written is accepted again, and nothing else.
             expired = {suite.suite for suite in lock.suites if not suite.valid_until_checked}
-            lock = resolve(profile, mirrors=host_mirrors(), allow_expired=expired, store=store, progress=told)
-            fetch(lock, store, progress=told)
+            mirrors = given_mirrors(addresses) if addresses else host_mirrors()
+            lock = resolve(profile, mirrors=mirrors, allow_expired=expired, store=store, progress=told)
+            fetch(lock, store, progress=told, mirrors=addresses or None)
     size = sum(deb.size for deb in lock.debs) + sum(wheel.size for wheel in lock.wheels)
     out.print(f"lock    {len(lock.debs)} packages, {len(lock.wheels)} wheels, {size / 1e6:.0f} MB, each by SHA-256")
     return lock
@@ -215,10 +225,16 @@ def _impostors(
         yield "one flipped bit in the root file system", "the guest died", _dies(guest)
 
 
+def _booting(guest: EmulatedGuest) -> None:
+    with progress() as told:
+        told("booting an impostor", 0, 0)
+        guest.wait_serving(_BOOT_SECONDS, lambda stage, _: told(f"booting an impostor: {stage}", 0, 0))
+
+
 def _met(guest: EmulatedGuest, policy: Policy) -> str:
     from ..client.session import Session  # noqa: PLC0415 - help need not pay
 
-    guest.wait_serving(_BOOT_SECONDS)
+    _booting(guest)
     try:
         Session.open(guest.url, policy).close()
     except VerificationError as exc:
@@ -269,7 +285,7 @@ def _flipped(disk: Path, scratch: Path) -> Path:
 
 def _dies(guest: EmulatedGuest) -> str:
     try:
-        guest.wait_serving(_BOOT_SECONDS)
+        _booting(guest)
     except MaterialUnavailable:
         pass
     else:

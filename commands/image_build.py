@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .model import progress
-from .render import console, print_json
+from .render import console, print_digests, print_json
 
 
 @click.command()
@@ -18,6 +18,7 @@ from .render import console, print_json
 @click.option("--lock", metavar="FILE", help="The lock; by default the one beside the profile.")
 @click.option("--store", metavar="DIR", help="Where the locked files lie; by default the user's cache.")
 @click.option("--append", metavar="OPTION", multiple=True, help="One more option of the kernel's command line.")
+@click.option("--uki", is_flag=True, help="Make a unified kernel image too, for machines that start one by UEFI.")
 @click.option("--keep-archives", is_flag=True, help="Leave the archives that the file systems were made of.")
 @click.option("--quiet", is_flag=True, help="Print nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest on standard output.")
@@ -27,6 +28,7 @@ def build(  # noqa: PLR0917 - one parameter per option
     lock: str | None,
     store: str | None,
     append: tuple[str, ...],
+    uki: bool,
     keep_archives: bool,
     quiet: bool,
     as_json: bool,
@@ -45,7 +47,7 @@ def build(  # noqa: PLR0917 - one parameter per option
     locked = read_lock(Path(lock) if lock else lock_path(profile))
     folder = Path(output or declared.name)
     started = time.monotonic()
-    options = {"keep_archives": keep_archives, "append": append}
+    options = {"keep_archives": keep_archives, "append": append, "uki": uki}
     files = Store(Path(store) if store else None)
     if quiet:
         manifest = build_image(declared, locked, files, folder, told=lambda *_: None, **options)  # type: ignore[arg-type]
@@ -77,10 +79,6 @@ def _show(folder: Path, seconds: float, files: int) -> None:
         table.add_row(name, f"{part.size / 1e6:.1f} MB", part.sha256)
     out.print(table)
     measured = parse_measurements((folder / layout.MEASUREMENTS).read_text())
-    table = Table(title="SEV-SNP launch digests", title_justify="left", title_style="bold")
-    for column in ("vCPUs", "type", "launch digest"):
-        table.add_column(column, overflow="fold")
-    for digest in measured.digests:
-        table.add_row(str(digest.vcpus), digest.vcpu_type, digest.launch_digest)
-    out.print(table)
+    rows = ((row.vcpus, row.vcpu_type, row.launch_digest) for row in measured.digests)
+    print_digests(out, "SEV-SNP launch digests", rows)
     out.print(f"[dim]{files} files, {seconds:.1f} s[/dim]")

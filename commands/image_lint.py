@@ -13,12 +13,13 @@ from .render import console, print_json
 
 @click.command()
 @click.argument("folder", metavar="DIR")
+@click.option("--overlay", metavar="DIR", multiple=True, help="The folder of overlays beside an own profile.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-def lint(folder: str, as_json: bool) -> None:
+def lint(folder: str, overlay: tuple[str, ...], as_json: bool) -> None:
     """Check the image in DIR against the rules of hardening; ends with 10 where one does not hold."""
     from ..cvm_image.audit.lint import lint as lint_image  # noqa: PLC0415 - help need not pay
 
-    results = lint_image(Path(folder))
+    results = lint_image(Path(folder), map(Path, overlay))
     if as_json:
         print_json([{**asdict(result), "passed": result.passed} for result in results])
     else:

@@ -11,7 +11,7 @@ import click
 
 from ..errors import UsageError
 from .measure_image import image
-from .render import console, print_json, read_file
+from .render import console, print_digests, print_json, read_file
 
 if TYPE_CHECKING:
     from ..measurements import snp
@@ -71,7 +71,8 @@ def _snp(  # noqa: PLR0917 - one parameter per option
     elif len(rows) == 1:
         click.echo(rows[0].digest.hex())
     else:
-        _table(rows, f"Launch digests, {vmm} as modelled by sev-snp-measure {_tool_version()}")
+        title = f"Launch digests, {vmm} as modelled by sev-snp-measure {_tool_version()}"
+        print_digests(console(), title, ((row.vcpus, row.vcpu_type, row.digest.hex()) for row in rows))
 
 
 def _tool_version() -> str:
@@ -120,15 +121,3 @@ def _document(launch: snp.SnpLaunch, rows: list[snp.Digest]) -> dict[str, object
             for row in rows
         ],
     }
-
-
-def _table(rows: list[snp.Digest], title: str) -> None:
-    from rich.table import Table  # noqa: PLC0415 - 50 ms that one digest need not pay
-
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("vCPUs", justify="right")
-    table.add_column("type", no_wrap=True)
-    table.add_column("digest", overflow="fold")
-    for row in rows:
-        table.add_row(str(row.vcpus), row.vcpu_type, row.digest.hex())
-    console().print(table)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import ExitCode
-from .render import console, print_json, read_file
+from .render import console, print_digests, print_json, read_file
 
 if TYPE_CHECKING:
     from ..cvm_image.layout import Manifest
@@ -85,15 +85,9 @@ def _volumes(place: Path, manifest: Manifest) -> list[Change]:
 
 
 def _show(found: SnpMeasurements, wrong: list[Change], changes: tuple[Change, ...], *, compared: bool) -> None:
-    from rich.table import Table  # noqa: PLC0415 - help need not pay
-
     out = console()
-    table = Table(title="SEV-SNP launch digests, recomputed", title_justify="left", title_style="bold")
-    for column in ("vCPUs", "type", "launch digest"):
-        table.add_column(column, overflow="fold")
-    for row in found.digests:
-        table.add_row(str(row.vcpus), row.vcpu_type, row.launch_digest)
-    out.print(table)
+    rows = ((row.vcpus, row.vcpu_type, row.launch_digest) for row in found.digests)
+    print_digests(out, "SEV-SNP launch digests, recomputed", rows)
     for item in wrong:
         out.print(f"[bold red]differs[/] {item.what}: the image says {item.old}, its files say {item.new}")
     if compared:

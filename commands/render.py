@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,15 @@ def parse_time(text: str) -> datetime:
 def print_json(document: object) -> None:
     """One JSON document on standard output, and nothing else."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def print_digests(out: Console, title: str, rows: Iterable[tuple[int, str, str]]) -> None:
+    """Launch digests by number and type of processors, each on one line whatever the terminal's width, to be copied."""
+    found = [("vCPUs", "type", "launch digest"), *((str(count), kind, digest) for count, kind, digest in rows)]
+    widths = [max(len(row[column]) for row in found) for column in (0, 1)]
+    out.print(f"[bold]{title}[/]")
+    for count, kind, digest in found:
+        out.print(f"{count:>{widths[0]}}  {kind:{widths[1]}}  {digest}", soft_wrap=True)
 
 
 def console() -> Console:

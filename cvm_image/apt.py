@@ -199,6 +199,26 @@ class Apt:
             raise MaterialUnavailable(f"apt: no description of {missing[0]}")
         return [known[name, version] for name, version, _ in packages]
 
+    def suite_of(self, packages: Sequence[tuple[str, str, str]]) -> list[str]:
+        """For each package the first of the suites, in the caller's order, whose index lists this very version.
+
+        Raises:
+            MaterialUnavailable: none of them does.
+        """
+        out = self._run("apt-cache", "madison", "--", *(name for name, _, _ in packages))
+        known: dict[tuple[str, str], set[str]] = {}
+        for line in out.splitlines():  # name | version | mirror suite/component architecture Packages
+            name, version, place = (part.strip() for part in line.split("|", 2))
+            known.setdefault((name, version), set()).add(place.split()[1].partition("/")[0])
+        found = []
+        for name, version, _ in packages:
+            there = known.get((name, version), set())
+            suites = [suite.suite for suite in self._suites if suite.suite in there]
+            if not suites:
+                raise MaterialUnavailable(f"apt: no index lists {name} {version}")
+            found.append(suites[0])
+        return found
+
     def suites(self) -> tuple[Suite, ...]:
         """The indexes as they were, for the lock.
 

@@ -105,6 +105,7 @@ def _download(url: str, partial: Path, size: int, came: Callable[[int], None]) -
         partial.unlink()
         have = 0
     if have == size:
+        came(size)
         return
     headers = {"Range": f"bytes={have}-"} if have else {}
     timeout = (_CONNECT_SECONDS, _READ_SECONDS)
@@ -113,6 +114,7 @@ def _download(url: str, partial: Path, size: int, came: Callable[[int], None]) -
         resumed = response.status_code == requests.codes.partial_content
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             raise requests.RequestException("the server continues elsewhere")
+        came(have if resumed else 0)
         left = size - (have if resumed else 0)
         with partial.open("ab" if resumed else "wb") as file:
             for chunk in response.iter_content(_CHUNK):

@@ -11,13 +11,14 @@ import re
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..errors import MalformedEvidence, MaterialUnavailable
 
 SCHEMA: Final = 1
-GROUPS: Final = ("boot", "firmware", "initrd", "kernel", "root", "tools")
-"""What a package is locked for: the guest's root, its initrd, kernel and firmware; tools of the build; the boot's."""
+GROUPS: Final = ("boot", "firmware", "initrd", "kernel", "root", "tools", "uki")
+"""What a package is locked for: the guest's root, its initrd, kernel and firmware; tools of the build, and of a
+unified kernel image; the boot's."""
 MAX_SIZE: Final = 4 << 30
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_~:-]{0,199}")
@@ -121,6 +122,14 @@ class ModelFile:
     sha256: str
 
 
+class Input(NamedTuple):
+    """One file of the store: its SHA-256 in hex, its size in bytes, and a name for messages."""
+
+    sha256: str
+    size: int
+    name: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
     """All inputs of an image but the project's own files.
@@ -146,6 +155,13 @@ class Lock:
     def group(self, name: str) -> tuple[Deb, ...]:
         """The packages of one of :data:`GROUPS`, in the lock's order."""
         return tuple(deb for deb in self.debs if name in deb.why)
+
+    def inputs(self) -> tuple[Input, ...]:
+        """Every file that the store must hold, sorted by hash, each once."""
+        rows = [Input(deb.sha256, deb.size, deb.name) for deb in self.debs]
+        rows += [Input(wheel.sha256, wheel.size, wheel.filename) for wheel in self.wheels]
+        rows += [Input(model.sha256, model.size, model.alias) for model in self.models]
+        return tuple(sorted({row.sha256: row for row in rows}.values()))
 
 
 _TABLES: Final[dict[str, type[Suite | Deb | Wheel | ModelFile]]] = {

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -20,6 +20,8 @@ SCHEMA: Final = 1
 HERE: Final = Path(__file__).resolve().parent
 BUILTIN: Final = HERE / "profiles"
 """Profiles and locks that come with the project."""
+OVERLAYS: Final = HERE / "overlay"
+"""Overlays that come with the project."""
 _MAX_TEXT = 1 << 20
 
 
@@ -80,13 +82,15 @@ class Root:
         leave_out: as there.
         filesystem: "squashfs" or "erofs".
         level: of zstd; 0 stores without compression.
-        exclude: shell patterns of paths that no package brings in; "*" crosses folders.
+        exclude: shell patterns of paths that no package or wheel brings in; "*" crosses folders. "NAME:/path" is for
+            one package or wheel.
         include: patterns that win over `exclude`.
         wheels: requirements of Python wheels, for the guest's Python.
         python: version of the guest's Python, for example "3.13"; needed with `wheels`.
         modules: modules and sub-packages of dokimos itself that go in; empty for none.
         precompile: patterns of paths below which Python is compiled into unchecked-hash pyc files.
-        overlay: folders of files that go in last, in this order, relative to the profiles' overlay folder.
+        overlay: folders of files that go in last, in this order; each is looked for in the folder ``overlay`` beside
+            the profile, then among the project's.
         executable: paths of the overlays with mode 0755 instead of 0644.
         folders: empty folders that are made, with mode 0755.
         links: path to target of symbolic links.
@@ -128,7 +132,7 @@ class Initrd:
         modules: kernel modules by name, in the order of loading; what they depend on comes before them by itself.
         overlay: as in :class:`Root`; holds /init.
         executable: as in :class:`Root`.
-        acpi: source of a trusted DSDT in an archive of its own at the very start, relative to the overlay folder; or
+        acpi: source of a trusted DSDT in an archive of its own at the very start, a path below an overlay folder; or
             empty for none.
         level: of zstd.
     """
@@ -179,6 +183,23 @@ class Firmware:
     only: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     snp: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uki:
+    """The unified kernel image: kernel, initrd and command line in one file that UEFI starts.
+
+    Attributes:
+        packages: ukify, its Python and the boot stub, as in :class:`Packages`; empty where none can be made.
+        only: as there.
+        leave_out: as there.
+        always: whether every build makes one; else only those that ask for it.
+    """
+
+    packages: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,8 +255,9 @@ class Profile:
         boot: how it is started.
         command_line: fixed options of the kernel, to which the root hashes are added.
         volumes: further file systems.
-        uki: whether a unified kernel image is made too.
+        uki: the unified kernel image.
         text: the profile's text, whose hash the lock carries.
+        overlays: folders in which overlays are looked for by name; the first that has one wins.
     """
 
     name: str
@@ -250,17 +272,20 @@ class Profile:
     boot: Boot
     command_line: tuple[str, ...]
     volumes: tuple[Volume, ...] = ()
-    uki: bool = False
+    uki: Uki = Uki()
     text: str = ""
+    overlays: tuple[Path, ...] = (OVERLAYS,)
 
     @property
     def sha256(self) -> str:
         """SHA-256 of the profile's text, in hex."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    def groups(self) -> dict[str, Packages | Root | Initrd | Firmware | Boot]:
+    def groups(self) -> dict[str, Packages | Root | Initrd | Firmware | Uki | Boot]:
         """What is resolved for each of :data:`dokimos.cvm_image.lock.GROUPS`."""
+        uki: dict[str, Uki] = {"uki": self.uki} if self.uki.packages else {}
         return {
+            **uki,
             "boot": self.boot,
             "firmware": self.firmware,
             "initrd": self.initrd,
@@ -284,8 +309,22 @@ def find_profile(name: str) -> Path:
     raise MaterialUnavailable(f"no profile {name[:80]!r}: not a file, and not one of {known}")
 
 
+def find_overlay(name: str, folders: Iterable[Path]) -> Path:
+    """The first of these that is there: a folder of files, or a file, of this name.
+
+    Raises:
+        MaterialUnavailable: none of the folders has it.
+    """
+    for folder in folders:
+        if (folder / name).exists():
+            return folder / name
+    raise MaterialUnavailable(f"overlay {name!r}: not in the folder beside the profile, and not of the project's")
+
+
 def load_profile(name: str) -> Profile:
     """Read a profile by path or name.
+
+    An ``overlay`` folder beside a profile's file holds overlays of its own.
 
     Raises:
         MaterialUnavailable: there is none.
@@ -293,7 +332,8 @@ def load_profile(name: str) -> Profile:
     """
     path = find_profile(name)
     try:
-        return parse_profile(path.read_text(encoding="utf-8"))
+        profile = parse_profile(path.read_text(encoding="utf-8"))
+        return replace(profile, overlays=(path.resolve().parent / OVERLAYS.name, OVERLAYS))
     except (OSError, UnicodeDecodeError) as exc:
         raise MaterialUnavailable(f"{path}: {exc}") from exc
 
@@ -315,8 +355,9 @@ def parse_profile(text: str) -> Profile:
         raise MalformedEvidence(f"profile: {exc}") from exc
     if data.pop("schema", None) != SCHEMA:
         raise MalformedEvidence(f"profile: schema is not {SCHEMA}")
-    if "text" in data:
-        raise MalformedEvidence("profile: unknown key 'text'")
+    for name in ("text", "overlays"):  # fields that are not the file's to say
+        if name in data:
+            raise MalformedEvidence(f"profile: unknown key {name!r}")
     profile: Profile = _read(Profile, {**data, "text": text}, "profile")
     _judge(profile)
     return profile
@@ -338,6 +379,11 @@ def _judge(profile: Profile) -> None:
     for path in absolute:
         if not path.startswith("/") or ".." in path.split("/"):
             raise MalformedEvidence(f"profile: {path!r} is not an absolute path")
+    for name in (*profile.root.overlay, *profile.initrd.overlay, profile.initrd.acpi):
+        if name.startswith("/") or ".." in name.split("/"):
+            raise MalformedEvidence(f"profile: {name!r} leads out of the folders of overlays")
+    if profile.uki.always and not profile.uki.packages:
+        raise MalformedEvidence("profile: a unified kernel image needs the packages of ukify and its stub")
     if not profile.measure.vcpus or not profile.measure.vcpu_types:
         raise MalformedEvidence("profile: nothing to measure for")
     bad = [option for option in profile.command_line if not option.isascii() or any(c.isspace() for c in option)]

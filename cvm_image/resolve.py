@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
 from ..errors import MaterialUnavailable
-from .apt import KEYRING, Apt, Mirrors, host_mirrors
-from .lock import Deb, Lock, ModelFile, Suite, Wheel
+from .apt import KEYRING, Apt, Mirrors
+from .lock import Deb, Lock, ModelFile, Wheel
 from .model import SMOLLM2
 from .profile import Profile
 from .store import Store, file_sha256
 from .wheels import download
-
-__all__ = ["MODELS", "host_mirrors", "resolve"]
 
 MODELS: Final = {SMOLLM2.alias: SMOLLM2}
 """Models that a profile can name."""
@@ -50,7 +48,7 @@ def resolve(
         progress("asking the archive", 0, 0)
         apt = Apt(Path(folder) / "apt", profile.suites, mirrors, allow_expired=allow_expired, keyring=keyring)
         suites = apt.suites()
-        debs = _debs(profile, apt, suites)
+        debs = _debs(profile, apt)
     wheels: tuple[Wheel, ...] = ()
     if profile.root.wheels:
         progress("resolving wheels", 0, 0)
@@ -66,7 +64,7 @@ def resolve(
     )
 
 
-def _debs(profile: Profile, apt: Apt, suites: Sequence[Suite]) -> tuple[Deb, ...]:
+def _debs(profile: Profile, apt: Apt) -> tuple[Deb, ...]:
     why: dict[tuple[str, str, str], set[str]] = {}
     for group, wanted in profile.groups().items():
         for package in apt.closure(wanted.packages):
@@ -80,14 +78,15 @@ def _debs(profile: Profile, apt: Apt, suites: Sequence[Suite]) -> tuple[Deb, ...
         raise MaterialUnavailable(f"{twice[0]}: two groups of the profile resolve to different versions of it")
     packages = sorted(why)
     rows = []
-    for (name, version, arch), fields in zip(packages, apt.show(packages), strict=True):
+    told = zip(packages, apt.show(packages), apt.suite_of(packages), strict=True)
+    for (name, version, arch), fields, suite in told:
         try:
             source, _, rest = fields.get("Source", name).partition(" ")
             row = Deb(
                 name=name,
                 version=version,
                 arch=arch,
-                suite=_suite(profile, name, suites),
+                suite=suite,
                 path=fields["Filename"],
                 size=int(fields["Size"]),
                 sha256=fields["SHA256"],
@@ -99,13 +98,6 @@ def _debs(profile: Profile, apt: Apt, suites: Sequence[Suite]) -> tuple[Deb, ...
             raise MaterialUnavailable(f"{name}: the archive's index says too little of it") from exc
         rows.append(row)
     return tuple(sorted(rows))
-
-
-def _suite(profile: Profile, name: str, suites: Sequence[Suite]) -> str:
-    """The suite that alone may bring a package, else the first: pools are shared by the suites of one archive."""
-    del suites
-    named = [suite.suite for suite in profile.suites if name in suite.packages]
-    return named[0] if named else profile.suites[0].suite
 
 
 def _wheels(profile: Profile, store: Store) -> tuple[Wheel, ...]:

@@ -20,41 +20,33 @@ _MAX_LOCK: Final = 4 << 20
 Told = Callable[[str, int, int], None]
 
 
-def _contents(lock: Lock) -> list[tuple[str, str, int]]:
-    """Hash, name and size of everything that a lock names, sorted by hash."""
-    rows = [(deb.sha256, deb.name, deb.size) for deb in lock.debs]
-    rows += [(wheel.sha256, wheel.filename, wheel.size) for wheel in lock.wheels]
-    rows += [(model.sha256, model.alias, model.size) for model in lock.models]
-    return sorted(set(rows))
-
-
 def export_bundle(lock: Lock, store: Store, file: Path, *, progress: Told) -> None:
     """Write everything that a lock names, and the lock, as one tar; the same bytes wherever it is written.
 
     Raises:
         MaterialUnavailable: something is not in the store, or the file cannot be written.
     """
-    contents = _contents(lock)
+    inputs = lock.inputs()
     temporary = file.with_name(f"{file.name}.part")
     try:
         with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
             text = format_lock(lock).encode()
-            members = [(LOCK, None, len(text)), *((f"sha256/{h[:2]}/{h}", h, size) for h, _, size in contents)]
-            names = {digest: name for digest, name, _ in contents}
-            for done, (name, digest, size) in enumerate(members):
-                progress("writing the bundle", done, len(members))
-                info = tarfile.TarInfo(name)
-                info.size, info.mtime, info.mode = size, lock.source_date_epoch, 0o644
-                if digest is None:
-                    tar.addfile(info, io.BytesIO(text))
-                else:
-                    with store.open(digest, names[digest]) as content:
-                        tar.addfile(info, content)
+            tar.addfile(_member(LOCK, len(text), lock), io.BytesIO(text))
+            for done, (digest, size, name) in enumerate(inputs):
+                progress("writing the bundle", done, len(inputs))
+                with store.open(digest, name) as content:
+                    tar.addfile(_member(f"sha256/{digest[:2]}/{digest}", size, lock), content)
         temporary.replace(file)
     except OSError as exc:
         raise MaterialUnavailable(f"{file}: {exc.strerror}") from exc
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _member(name: str, size: int, lock: Lock) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = size, lock.source_date_epoch, 0o644
+    return info
 
 
 def import_bundle(file: Path, store: Store, *, progress: Told) -> Lock:
@@ -80,7 +72,7 @@ def import_bundle(file: Path, store: Store, *, progress: Told) -> Lock:
                     if member.name != LOCK or member.size > _MAX_LOCK:
                         raise MalformedEvidence(f"bundle: does not begin with {LOCK}")
                     lock = parse_lock(content.read(_MAX_LOCK).decode("utf-8", "replace"))
-                    wanted = {digest: size for digest, _, size in _contents(lock)}
+                    wanted = {row.sha256: row.size for row in lock.inputs()}
                     continue
                 digest = member.name.rpartition("/")[2]
                 if wanted.pop(digest, -1) != member.size:

@@ -19,7 +19,7 @@ from ...measurements.image import SnpMeasurements, format_measurements, snp_meas
 from .. import layout
 from ..layout import Artifact, BootInfo, FileEntry, Manifest, Stage, VolumeInfo
 from ..lock import Deb, Lock, format_lock
-from ..profile import Profile, Volume
+from ..profile import Profile, Volume, find_overlay
 from ..sbom import cyclonedx
 from ..store import Store, file_sha256
 from .initrd import build_initrd, compile_dsdt, write_initrd
@@ -75,6 +75,7 @@ def build(
     told: Told,
     keep_archives: bool = False,
     append: Sequence[str] = (),
+    uki: bool = False,
 ) -> Manifest:
     """Build an image.
 
@@ -86,6 +87,7 @@ def build(
         told: progress: what is being done, how much of it, of how much (0 where nobody knows).
         keep_archives: whether the sorted archives that the file systems are made of are left in the folder.
         append: further options of the kernel, after the profile's.
+        uki: whether a unified kernel image is made, also where the profile does not make one always.
 
     Raises:
         UsageError: the lock is of another profile, or `output` is something else than an image.
@@ -111,7 +113,7 @@ def build(
             told=told,
             keep_archives=keep_archives,
         )
-        manifest = _build(work, append)
+        manifest = _build(work, append, uki=uki or profile.uki.always)
         _replace(output, folder)
     return manifest
 
@@ -141,7 +143,7 @@ def _replace(output: Path, folder: Path) -> None:
     folder.replace(output)
 
 
-def _build(work: _Work, append: Sequence[str]) -> Manifest:
+def _build(work: _Work, append: Sequence[str], *, uki: bool) -> Manifest:
     profile, lock = work.profile, work.lock
     work.stage("lock", hashlib.sha256(format_lock(lock).encode()).hexdigest())
     tools = [node for node in _nodes(work, "tools") if not matches(node.path, _NO_TOOLS)]
@@ -152,7 +154,15 @@ def _build(work: _Work, append: Sequence[str]) -> Manifest:
     with ThreadPoolExecutor(1) as beside:
         kernel = beside.submit(_tree, work, "kernel")
         others = [beside.submit(_further_volume, work, volume, numbers) for volume in profile.volumes]
-        root = build_root(profile.root, lock, work.store, tools=work.tools, scratch=work.scratch, told=work.told)
+        root = build_root(
+            profile.root,
+            profile.overlays,
+            lock,
+            work.store,
+            tools=work.tools,
+            scratch=work.scratch,
+            told=work.told,
+        )
         volumes = [_volume(work, root, "root", profile.root.filesystem, profile.root.level, "/", numbers)]
         volumes += [other.result() for other in others]
     for stages, files, volume in volumes:
@@ -163,9 +173,9 @@ def _build(work: _Work, append: Sequence[str]) -> Manifest:
     work.stage("kernel", file_sha256(work.out / layout.KERNEL))
     _initrd(work, kernel.result())
     line = _command_line(work, append)
-    if profile.uki:
+    if uki:
         work.told("making the unified kernel image", 0, 0)
-        write_uki(work.out, _nodes(work, "tools"), work.scratch / "uki", epoch=lock.source_date_epoch)
+        write_uki(work.out, _nodes(work, "uki"), work.scratch / "uki", epoch=lock.source_date_epoch)
         work.stage("uki", file_sha256(work.out / layout.UKI))
     _firmware(work)
     measured = _measure(work, line)
@@ -248,9 +258,9 @@ def _model(work: _Work, volume: Volume) -> Tree:
 
 def _initrd(work: _Work, kernel: Tree) -> None:
     work.told("writing the initrd", 0, 0)
-    initrd = work.profile.initrd
-    tree = build_initrd(initrd, work.lock, work.store, kernel=kernel, scratch=work.scratch, told=work.told)
-    dsdt = compile_dsdt(initrd.acpi, work.tools, work.scratch) if initrd.acpi else None
+    initrd, overlays = work.profile.initrd, work.profile.overlays
+    tree = build_initrd(initrd, overlays, work.lock, work.store, kernel=kernel, scratch=work.scratch, told=work.told)
+    dsdt = compile_dsdt(find_overlay(initrd.acpi, overlays), work.tools, work.scratch) if initrd.acpi else None
     image = work.out / layout.INITRD
     archive = work.archive("initrd").with_suffix(".cpio")
     digest = write_initrd(

@@ -7,16 +7,15 @@ Documentation/admin-guide/acpi/initrd_table_override.rst.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from ...errors import MaterialUnavailable
 from ..lock import Lock
 from ..profile import Initrd
 from ..store import Store
 from .kernel import modules
-from .root import OVERLAYS, Told, declared, overlay_nodes, package_nodes, unpack_packages
+from .root import Told, declared, overlay_nodes, package_nodes, unpack_packages
 from .toolbox import Toolbox
 from .tree import Content, Kind, Node, Tree, matches, number
 
@@ -31,11 +30,14 @@ _TYPES: Final = {Kind.FILE: 0o100000, Kind.FOLDER: 0o040000, Kind.LINK: 0o120000
 _CONSOLE: Final = Node(path="/dev/console", kind=Kind.DEVICE, mode=0o600, device=(5, 1), origin="profile")
 
 
-def build_initrd(initrd: Initrd, lock: Lock, store: Store, *, kernel: Tree, scratch: Path, told: Told) -> Tree:
+def build_initrd(
+    initrd: Initrd, overlays: Sequence[Path], lock: Lock, store: Store, *, kernel: Tree, scratch: Path, told: Told
+) -> Tree:
     """What the initrd holds.
 
     Args:
         initrd: what the profile says of it.
+        overlays: folders in which overlays are looked for.
         lock: every input.
         store: where the inputs lie.
         kernel: the kernel's package.
@@ -52,29 +54,29 @@ def build_initrd(initrd: Initrd, lock: Lock, store: Store, *, kernel: Tree, scra
     for node in package_nodes(archives):
         if node.kind is not Kind.FOLDER and matches(node.path, initrd.files):
             tree.add(node)
-    for node in (*modules(kernel, initrd.modules), *overlay_nodes(initrd.overlay, initrd.executable), _CONSOLE):
+    for node in (
+        *modules(kernel, initrd.modules),
+        *overlay_nodes(initrd.overlay, initrd.executable, overlays),
+        _CONSOLE,
+    ):
         tree.add(node, over=True)
     tree.close()
     return tree
 
 
-def compile_dsdt(source: str, tools: Toolbox, scratch: Path) -> bytes:
+def compile_dsdt(source: Path, tools: Toolbox, scratch: Path) -> bytes:
     """Compile the trusted DSDT.
 
     Args:
-        source: path of the ASL source below the overlays.
+        source: the ASL source.
         tools: tools of the build.
         scratch: folder for work.
 
     Raises:
-        MaterialUnavailable: there is no such source.
         Error: the compiler refused it.
     """
-    text = OVERLAYS / source
-    if not text.is_file():
-        raise MaterialUnavailable(f"{source}: no such file among the overlays")
-    copy = scratch / "dsdt.asl"
-    copy.write_bytes(text.read_bytes())
+    copy = scratch / "dsdt.asl"  # the compiler writes the source's name into what it says
+    copy.write_bytes(source.read_bytes())
     tools.run(_IASL, ["-p", scratch / "dsdt", copy])
     return (scratch / "dsdt.aml").read_bytes()
 

@@ -10,14 +10,13 @@ from typing import Final
 
 from ...errors import MalformedEvidence, MaterialUnavailable
 from ..lock import Deb, Lock
-from ..profile import HERE, Root
+from ..profile import Root, find_overlay
 from ..store import Store
 from . import deb as debs
 from .python import SITE, compile_all, own_nodes, wheel_nodes
 from .toolbox import Toolbox, processors
 from .tree import Content, Kind, Node, Tree, matches, normal, write_folder
 
-OVERLAYS: Final = HERE / "overlay"
 _ROOT_IDS: Final = {"root": 0, "nogroup": 65534, "nobody": 65534}
 # What Debian's packages may name as owner of a file, with the archive's own fixed numbers (base-passwd).
 _DEBIAN_GROUPS: Final = {"adm": 4, "tty": 5, "disk": 6, "mail": 8, "shadow": 42, "utmp": 43, "staff": 50}
@@ -60,18 +59,21 @@ def package_nodes(archives: Mapping[str, Path]) -> Iterator[Node]:
             yield node if node.mode <= _STICKY else replace(node, mode=node.mode & _STICKY)
 
 
-def overlay_nodes(names: Iterable[str], executable: Sequence[str], folder: Path = OVERLAYS) -> Iterator[Node]:
+def overlay_nodes(names: Iterable[str], executable: Sequence[str], folders: Iterable[Path]) -> Iterator[Node]:
     """The files of overlays, the later over the earlier.
 
     Modes are declared, not read: what a checkout's umask left says nothing.
+
+    Args:
+        names: of the overlays.
+        executable: paths with mode 0755 instead of 0644.
+        folders: where overlays are looked for.
 
     Raises:
         MaterialUnavailable: there is no such overlay.
     """
     for name in names:
-        top = folder / name
-        if not top.is_dir():
-            raise MaterialUnavailable(f"overlay {name!r}: no such folder")
+        top = find_overlay(name, folders)
         for file in sorted(top.rglob("*")):
             path = normal(file.relative_to(top).as_posix())
             mode = 0o755 if path in executable else 0o644
@@ -150,11 +152,21 @@ def _ld_cache(tree: Tree, tools: Toolbox, folder: Path) -> Node:
     return Node(path=path, kind=Kind.FILE, mode=0o644, content=Content.of(cache), origin="step:ld-cache")
 
 
-def build_root(root: Root, lock: Lock, store: Store, *, tools: Toolbox, scratch: Path, told: Told) -> Tree:
+def _kept(node: Node, root: Root) -> bool:
+    """By the rules for all packages, and those that name the package or wheel before a colon."""
+    names = (node.path, f"{node.origin.partition(':')[2]}:{node.path}")
+    dropped, kept = (any(matches(name, rules) for name in names) for rules in (root.exclude, root.include))
+    return kept or not dropped
+
+
+def build_root(
+    root: Root, overlays: Sequence[Path], lock: Lock, store: Store, *, tools: Toolbox, scratch: Path, told: Told
+) -> Tree:
     """The root file system.
 
     Args:
         root: what the profile says of it.
+        overlays: folders in which overlays are looked for.
         lock: every input.
         store: where the inputs lie.
         tools: tools of the build.
@@ -169,18 +181,22 @@ def build_root(root: Root, lock: Lock, store: Store, *, tools: Toolbox, scratch:
         tree.add(node)
     archives = unpack_packages(lock.group("root"), store, scratch / "debs", told)
     for node in package_nodes(archives):
-        if not matches(node.path, root.exclude) or matches(node.path, root.include):
+        if _kept(node, root):
             tree.add(node)
     for number, wheel in enumerate(lock.wheels):
         told("unpacking wheels", number, len(lock.wheels))
         place = scratch / "wheels" / wheel.sha256
         place.mkdir(parents=True)
         for node in wheel_nodes(store.checked(wheel.sha256, wheel.filename), wheel, place):
-            if not matches(node.path, root.exclude) or matches(node.path, root.include):
+            if _kept(node, root):
                 tree.add(node)
     for node in own_nodes(root.modules) if root.modules else ():
         tree.add(node)
-    for node in (*_accounts(root), *declared(root.folders, {}), *overlay_nodes(root.overlay, root.executable)):
+    for node in (
+        *_accounts(root),
+        *declared(root.folders, {}),
+        *overlay_nodes(root.overlay, root.executable, overlays),
+    ):
         tree.add(node, over=True)
     if root.ca_bundle:
         tree.add(_ca_bundle(tree), over=True)

@@ -24,18 +24,20 @@ def write_uki(out: Path, tools: Iterable[Node], scratch: Path, *, epoch: int) ->
 
     Args:
         out: folder with kernel, initrd and command line.
-        tools: files of the tools' packages, ukify, its Python and the stub among them.
+        tools: files of the packages that ukify, its Python and the stub come from.
         scratch: folder for work.
         epoch: time in seconds since 1970.
 
     Raises:
-        MaterialUnavailable: the profile's tools lack ukify, a Python or the stub.
+        MaterialUnavailable: they lack ukify, a Python or the stub.
         UnsupportedEvidence: ukify failed.
     """
     box = Toolbox(tools, scratch, epoch=epoch)
     pythons = sorted(path.name for path in (scratch / "usr/bin").glob("python3.[0-9]*"))
     if not pythons or not (scratch / _STUB).is_file() or not (scratch / "usr/bin/ukify").is_file():
-        raise MaterialUnavailable("a UKI needs systemd-ukify, systemd-boot-efi and python3 among the tools")
+        raise MaterialUnavailable(
+            "a UKI needs systemd-ukify, systemd-boot-efi and python3 among the profile's [uki] packages"
+        )
     (scratch / "os-release").write_text("ID=dokimos\nNAME=dokimos\n")
     command = [*box.command(f"usr/bin/{pythons[-1]}"), "-B", str(scratch / "usr/bin/ukify"), "build"]
     command += [f"--linux={out / layout.KERNEL}", f"--initrd={out / layout.INITRD}"]

@@ -13,8 +13,9 @@ from typing import Final
 
 from ...errors import MaterialUnavailable
 from ..lock import read_lock
+from ..profile import OVERLAYS
 from ..store import Store
-from .compare import Comparison, compare
+from .compare import Comparison, Difference, compare
 from .deeper import look
 from .perturb import PERTURBATIONS, Perturbation, Run, become
 
@@ -72,7 +73,7 @@ def choose(
 
 
 def copy_inputs(profile: Path, lock_file: Path, store: Store, folder: Path) -> tuple[Path, Path]:
-    """Copy a profile, its lock and what that names into a folder that everybody may read.
+    """Copy a profile, its overlays, its lock and what that names into a folder that everybody may read.
 
     Returns:
         The copies of profile and lock.
@@ -87,10 +88,10 @@ def copy_inputs(profile: Path, lock_file: Path, store: Store, folder: Path) -> t
     for source, copy in zip((profile, lock_file), copies, strict=True):
         shutil.copyfile(source, copy)
         copy.chmod(0o644)
-    names = {deb.sha256: deb.name for deb in lock.debs}
-    names |= {wheel.sha256: wheel.filename for wheel in lock.wheels}
-    names |= {model.sha256: model.alias for model in lock.models}
-    for sha256, name in names.items():
+    own = profile.resolve().parent / OVERLAYS.name
+    if own.is_dir() and own != OVERLAYS:
+        _copy_readable(own, folder / OVERLAYS.name)
+    for sha256, _, name in lock.inputs():
         place = Store(folder).path(sha256)
         for part in (place.parent.parent, place.parent):
             part.mkdir(exist_ok=True)
@@ -98,6 +99,13 @@ def copy_inputs(profile: Path, lock_file: Path, store: Store, folder: Path) -> t
         shutil.copyfile(store.checked(sha256, name), place)
         place.chmod(0o644)
     return copies
+
+
+def _copy_readable(source: Path, copy: Path) -> None:
+    shutil.copytree(source, copy, symlinks=True)
+    for path in (copy, *copy.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def check(
@@ -120,7 +128,7 @@ def check(
         told: progress.
 
     Raises:
-        MaterialUnavailable: a build failed; its last words are in the message.
+        MaterialUnavailable: the first build failed; its last words are in the message.
     """
     with tempfile.TemporaryDirectory(prefix="dk-check-") as folder:
         scratch = Path(folder)
@@ -153,7 +161,10 @@ def _compared(
     told: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Comparison, str]:
     """Build again and compare; with `told`, what diffoscope says of a difference as well."""
-    made = _build(command, perturbations, scratch)
+    try:
+        made = _build(command, perturbations, scratch)
+    except MaterialUnavailable as exc:
+        return _stopped(str(exc)), ""
     try:
         found = compare(plain, made)
         if told is None or found.identical:
@@ -162,6 +173,13 @@ def _compared(
         return found, look(plain, made, found)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _stopped(why: str) -> Comparison:
+    """A second build that fails where the first did not: something of its conditions reaches the build after all."""
+    cause, cure = "one of the conditions stops the build", "--bisect names it"
+    found = Difference(path="build", field="missing", a="there", b=why, cause=cause, cure=cure)
+    return Comparison(stages=(("build", "there", ""),), first="build", differences=(found,))
 
 
 def _build(command: Sequence[str], perturbations: Sequence[Perturbation], scratch: Path) -> Path:

@@ -1,14 +1,14 @@
 """Rules of hardening, checked on a built image; a rule whose input is missing fails.
 
 What a rule reads is the list of files, the manifest, the command line, the initrd's first archive, and the few texts
-that decide behaviour.  A text is taken from the project's overlays only where its SHA-256 is the one in the image.
+that decide behaviour.  A text is taken from an overlay only where its SHA-256 is the one in the image.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from .. import layout
-from ..assemble.root import OVERLAYS
 from ..assemble.volume import option
 from ..layout import FileEntry, Manifest
+from ..profile import OVERLAYS
 
 _LISTED: Final = 20
 _ACPI_MEMBER: Final = b"kernel/firmware/acpi/dsdt.aml"
@@ -82,11 +82,13 @@ class Image:
         folder: of the image.
         manifest: of it.
         files: every file of every volume and of the initrd.
+        overlays: folders that hold the overlays' texts.
     """
 
     folder: Path
     manifest: Manifest
     files: tuple[FileEntry, ...]
+    overlays: tuple[Path, ...]
 
     def root(self, *patterns: str) -> list[FileEntry]:
         """Files of the root whose path matches a pattern."""
@@ -105,9 +107,10 @@ class Image:
         for entry in self._of(volume):
             kind, _, name = entry.origin.partition(":")
             if entry.path == path and kind == "overlay" and PurePosixPath(name).name == name:
-                data = _bytes(OVERLAYS / name / path.lstrip("/"))
-                if data is not None and hashlib.sha256(data).hexdigest() == entry.sha256:
-                    return data.decode("utf-8", "replace")
+                for folder in self.overlays:
+                    data = _bytes(folder / name / path.lstrip("/"))
+                    if data is not None and hashlib.sha256(data).hexdigest() == entry.sha256:
+                        return data.decode("utf-8", "replace")
         return None
 
 
@@ -118,14 +121,23 @@ def _bytes(path: Path) -> bytes | None:
         return None
 
 
-def lint(folder: Path) -> tuple[LintResult, ...]:
+def lint(folder: Path, overlays: Iterable[Path] = ()) -> tuple[LintResult, ...]:
     """Check an image against every rule.
+
+    Args:
+        folder: of the image.
+        overlays: folders with overlays beside the project's, whose texts are read.
 
     Raises:
         MaterialUnavailable: not the folder of an image.
         MalformedEvidence: its documents do not read.
     """
-    image = Image(folder=folder, manifest=layout.read_manifest(folder), files=layout.read_files(folder))
+    image = Image(
+        folder=folder,
+        manifest=layout.read_manifest(folder),
+        files=layout.read_files(folder),
+        overlays=(*overlays, OVERLAYS),
+    )
     results = []
     for rule in LintRule:
         found = _RULES[rule](image)
@@ -246,15 +258,13 @@ def _dangerous(image: Image) -> _Found:
 
 
 _UNSAFE: Final = re.compile(
-    r"mitigations=off.*|no(?:pti|spectre_v[12]|spec_store_bypass_disable)|(?:pti|spectre_v[12]|mds|retbleed)=off"
+    r"mitigations=off.*|no(?:pti|spectre_v[12]|spec_store_bypass_disable)|retbleed=off.*"
+    r"|(?:pti|spectre_v[12]|spec_store_bypass_disable|mds|tsx_async_abort|mmio_stale_data|srso|gather_data_sampling)=off"
 )
 
 
 def _mitigations(image: Image) -> _Found:
-    off = re.compile(
-        r"mitigations=off.*|no(?:pti|spectre_v[12]|spec_store_bypass_disable)|pti=off|spectre_v[12]=off|mds=off"
-    )
-    return [word for word in image.manifest.command_line.split() if off.fullmatch(word)]
+    return [word for word in image.manifest.command_line.split() if _UNSAFE.fullmatch(word)]
 
 
 def _acpi(image: Image) -> _Found:

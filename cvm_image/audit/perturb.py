@@ -234,9 +234,13 @@ def _later(run: Run) -> Run:
     return _wrapped("faketime", "-f", "+400d")(changed)
 
 
+_NO_PATH: Final = "/nonexistent"
+"""Where the second build looks for programs: not even the host's package manager is to be found."""
+
 PERTURBATIONS: Final = (
     # The order is that of the wrapping: the first stands closest to the build.  The order of folders comes after what
     # sets TMPDIR.
+    Perturbation(name="programs", what="no program of the host", apply=_wrapped("/usr/bin/env", f"PATH={_NO_PATH}")),
     Perturbation(
         name="time", what="400 days later", apply=_later, missing=_needs("faketime", "faketime", "-f", "+1d", "true")
     ),

@@ -178,7 +178,8 @@ def test_the_demo_holds_in_all_its_parts_and_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_demo_cleans_up_when_it_is_interrupted(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_demo_cleans_up_when_it_is_interrupted_or_ended(tmp_path, number, code):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [*_PROGRAM, "demo", "--quick"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as demo:
@@ -188,8 +189,8 @@ def test_the_demo_cleans_up_when_it_is_interrupted(tmp_path):
         # While it waits for the answer: an interrupt in the middle of an import may get lost in Python itself.
         assert any(line.startswith("3 ") for line in demo.stdout)
         below |= _children(demo.pid)
-        demo.send_signal(signal.SIGINT)
-        assert demo.wait(20) == 130
+        demo.send_signal(number)
+        assert demo.wait(20) == code
         assert "Traceback" not in demo.communicate()[1]
     assert _wait_for(lambda: not _alive(below))
     assert list(tmp_path.iterdir()) == []
@@ -212,6 +213,35 @@ def test_the_demo_fails_when_one_refusal_does_not_happen(monkeypatch):
     found = CliRunner().invoke(root, ["demo", "--quick"])  # by the root: click keeps what a command saw first
     assert found.exit_code == ExitCode.REJECTED
     assert "Not all of it held" in found.output
+
+
+def test_the_demo_locks_anew_and_says_so_where_no_mirror_serves_the_lock(monkeypatch, tmp_path):
+    from rich.console import Console  # noqa: PLC0415 - in this process, to take the network away
+
+    from dokimos.commands import demo_vm  # noqa: PLC0415
+    from dokimos.cvm_image import fetch, resolve  # noqa: PLC0415
+    from dokimos.cvm_image.profile import load_profile  # noqa: PLC0415
+    from dokimos.cvm_image.store import Store  # noqa: PLC0415
+
+    asked, new = [], object()
+
+    def fetched(lock, store, *, progress, mirrors):
+        if lock is not new:
+            raise MaterialUnavailable("linux-image 6.12: no mirror serves what the lock names")
+
+    def resolved(profile, *, mirrors, allow_expired, store, progress):
+        asked.append((profile.name, mirrors.main, allow_expired))
+        return new
+
+    monkeypatch.setattr(fetch, "fetch", fetched)
+    monkeypatch.setattr(resolve, "resolve", resolved)
+    out = Console(record=True, width=200)
+    with pytest.raises(AttributeError):  # the stand-in is no lock, and nothing is built of it
+        demo_vm._locked(out, load_profile("cpu"), "cpu", Store(tmp_path), ["http://mirror.example/debian"])
+    said = out.export_text()
+    assert "linux-image 6.12" in said
+    assert "digest will differ from the released one" in said
+    assert asked == [("cpu", ("http://mirror.example/debian",), {"sid"})]
 
 
 def test_model_commands_name_the_file_and_its_hash():

@@ -100,6 +100,7 @@ class _Known(Apt):
 
     def __init__(self, answers):
         self._answers = answers
+        self._suites = [Suite(suite=name) for name in ("trixie", "trixie-security", "sid")]
 
     def _run(self, *command):
         return self._answers[command[1]]
@@ -107,11 +108,20 @@ class _Known(Apt):
 
 def test_packages_are_read_from_what_apt_prints():
     printed = "'http://x/pool/a_1%3a2-3_amd64.deb' a_1%3a2-3_amd64.deb 5 SHA256:11\n'x' b_1_all.deb 6 SHA256:22\n"
-    apt = _Known({"install": printed, "show": INDEX})
+    listed = (
+        " a | 1:2-3 | http://x/s trixie-security/main amd64 Packages\n"
+        " a | 1:1 | http://x/d trixie/main amd64 Packages\n"
+        " b | 1 | http://x/debian trixie/main amd64 Packages\n b | 1 | http://x/debian sid/main amd64 Packages\n"
+    )
+    apt = _Known({"install": printed, "show": INDEX, "madison": listed})
     assert apt.closure(["a"]) == [("a", "1:2-3", "amd64"), ("b", "1", "all")]
     assert apt.show([("a", "1:2-3", "amd64")])[0]["Filename"] == "pool/a_2-3_amd64.deb"
     with pytest.raises(MaterialUnavailable, match="no description of b"):
         apt.show([("b", "1", "all")])
+    found = apt.suite_of([("a", "1:2-3", "amd64"), ("b", "1", "all")])
+    assert found == ["trixie-security", "trixie"], "the first suite that lists the very version"
+    with pytest.raises(MaterialUnavailable, match="no index lists b 2"):
+        apt.suite_of([("b", "2", "all")])
     with pytest.raises(MaterialUnavailable, match="nothing to take"):
         _Known({"install": ""}).closure(["a"])
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,8 @@ from dokimos.cvm_image.audit.diff import diff
 from dokimos.cvm_image.audit.lint import lint
 from dokimos.cvm_image.boot import emulated
 from dokimos.cvm_image.boot.emulated import EmulatedGuest
+from dokimos.cvm_image.lock import format_lock, read_lock
+from dokimos.cvm_image.profile import load_profile
 from dokimos.cvm_image.store import Store
 from dokimos.errors import MaterialUnavailable, UsageError
 from dokimos.measurements.image import explain, parse_measurements, snp_measurements
@@ -150,6 +153,23 @@ def test_one_more_option_moves_the_command_line_and_every_digest_and_nothing_els
         "digest 1 x EPYC-v4",
         "digest 2 x EPYC-v4",
     }
+
+
+def test_an_own_profile_with_an_overlay_beside_it_builds_the_same_bytes_under_all_conditions(locked, tmp_path):
+    profile, lock, _, store = locked("test")
+    (tmp_path / "overlay/mine/etc").mkdir(parents=True)
+    (tmp_path / "overlay/mine/etc/note").write_text("mine\n")
+    file = tmp_path / "mine.toml"
+    text = profile.text.replace('name = "test"', 'name = "mine"').replace(
+        'overlay = ["test"]', 'overlay = ["test", "mine"]'
+    )
+    file.write_text(text)
+    own = load_profile(str(file))
+    (tmp_path / "mine.lock").write_text(format_lock(replace(lock, profile="mine", profile_sha256=own.sha256)))
+    ran = subprocess.run([*_PROGRAM, "image", "check", str(file)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    build(own, read_lock(tmp_path / "mine.lock"), store, tmp_path / "image", told=_silent)
+    assert ("/etc/note", "overlay:mine") in {(e.path, e.origin) for e in layout.read_files(tmp_path / "image")}
 
 
 def test_a_folder_that_is_no_image_is_never_overwritten(locked, tmp_path):

@@ -7,7 +7,15 @@ from typing import get_args, get_type_hints
 import pytest
 
 from dokimos.cvm_image import profile as module
-from dokimos.cvm_image.profile import BUILTIN, Profile, load_profile, lock_path, parse_profile
+from dokimos.cvm_image.profile import (
+    BUILTIN,
+    OVERLAYS,
+    Profile,
+    find_overlay,
+    load_profile,
+    lock_path,
+    parse_profile,
+)
 from dokimos.errors import MalformedEvidence, MaterialUnavailable, UsageError
 
 TEXT = (BUILTIN / "cpu.toml").read_text()
@@ -16,7 +24,7 @@ TEXT = (BUILTIN / "cpu.toml").read_text()
 def test_the_built_in_profiles_read_and_name_every_group():
     profile = load_profile("cpu")
     assert profile.text == TEXT
-    assert set(profile.groups()) == {"boot", "firmware", "initrd", "kernel", "root", "tools"}
+    assert set(profile.groups()) == {"boot", "firmware", "initrd", "kernel", "root", "tools", "uki"}
     assert load_profile(str(BUILTIN / "cpu.toml")) == profile
 
 
@@ -38,6 +46,11 @@ def test_the_built_in_profiles_read_and_name_every_group():
         ('links."/bin" = "usr/bin"', 'links."/bin" = 1'),
         ("[measure]", "[other]"),
         ('name = "cpu"', 'name = "cpu"\ntext = "x"'),
+        ('name = "cpu"', 'name = "cpu"\noverlays = []'),
+        ('overlay = ["cpu"]', 'overlay = ["/etc"]'),
+        ("[uki] ", "[uki]\nalways = true\npackages = []\n[other]"),
+        ('overlay = ["cpu"]', 'overlay = ["cpu/../../.."]'),
+        ('acpi = "acpi/dsdt.asl"', 'acpi = "../acpi/dsdt.asl"'),
     ],
 )
 def test_a_profile_with_a_misspelt_rule_is_refused_and_never_half_read(old, new):
@@ -55,6 +68,18 @@ def test_an_unknown_profile_names_the_known_ones(tmp_path):
         lock_path(str(tmp_path / "x.txt"))
 
 
+def test_an_overlay_beside_the_profile_stands_before_the_projects_and_a_missing_one_is_named(tmp_path):
+    (tmp_path / "overlay/mine").mkdir(parents=True)
+    (tmp_path / "mine.toml").write_text(TEXT)
+    profile = load_profile(str(tmp_path / "mine.toml"))
+    assert find_overlay("mine", profile.overlays) == tmp_path / "overlay/mine"
+    assert find_overlay("cpu", profile.overlays) == OVERLAYS / "cpu"
+    (tmp_path / "overlay/cpu").mkdir()
+    assert find_overlay("cpu", profile.overlays) == tmp_path / "overlay/cpu"
+    with pytest.raises(MaterialUnavailable, match="overlay 'other'"):
+        find_overlay("other", profile.overlays)
+
+
 def _keys(kind):
     for item in fields(kind):
         yield item.name
@@ -66,7 +91,7 @@ def _keys(kind):
 
 def test_every_key_of_a_profile_is_documented(checkout):
     page = (checkout / "docs/profile.md").read_text()
-    missing = {key for key in set(_keys(Profile)) - {"text"} if not re.search(rf"\b{key}\b", page)}
+    missing = {key for key in set(_keys(Profile)) - {"text", "overlays"} if not re.search(rf"\b{key}\b", page)}
     assert missing == set()
 
 

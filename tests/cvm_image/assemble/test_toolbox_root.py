@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from dokimos.cvm_image.assemble import root as roots
-from dokimos.cvm_image.assemble.root import declared, ids, overlay_nodes, package_nodes
+from dokimos.cvm_image.assemble.root import _kept, declared, ids, overlay_nodes, package_nodes
 from dokimos.cvm_image.assemble.toolbox import Toolbox
 from dokimos.cvm_image.assemble.tree import Content, Kind, Node, Tree
-from dokimos.cvm_image.profile import User, load_profile
+from dokimos.cvm_image.profile import Root, User, load_profile
 from dokimos.errors import MalformedEvidence, MaterialUnavailable, UnsupportedEvidence
 
 
@@ -115,12 +115,12 @@ def test_an_overlay_has_declared_modes_and_not_those_of_the_checkout(tmp_path):
     (folder / "a").chmod(0o600)
     (folder / "run").write_text("b")
     (folder / "link").symlink_to("a")
-    found = {node.path: node for node in overlay_nodes(["mine"], ["/etc/run"], tmp_path)}
+    found = {node.path: node for node in overlay_nodes(["mine"], ["/etc/run"], [tmp_path])}
     assert {path: node.mode for path, node in found.items()} == {"/etc/a": 0o644, "/etc/run": 0o755, "/etc/link": 0o777}
     assert found["/etc/link"].target == "a"
     assert {node.origin for node in found.values()} == {"overlay:mine"}
     with pytest.raises(MaterialUnavailable, match="overlay 'other'"):
-        list(overlay_nodes(["other"], [], tmp_path))
+        list(overlay_nodes(["other"], [], [tmp_path]))
 
 
 def test_folders_are_declared_and_tmp_is_sticky():
@@ -146,3 +146,17 @@ def test_a_ca_bundle_holds_every_certificate_in_the_order_of_paths_and_needs_one
         tree.add(Node(path=path, kind=Kind.FILE, mode=0o644, content=content, origin="package:ca-certificates"))
     tree.close()
     assert roots._ca_bundle(tree).content.read() == b"cert a\ncert b\n"
+
+
+def test_a_rule_can_name_one_package_and_an_exception_another():
+    root = Root(packages=(), exclude=("tools:/usr/bin/*", "*/doc/*"), include=("tools:/usr/bin/keep", "kept:*"))
+
+    def kept(package, path):
+        return _kept(Node(path=path, kind=Kind.FILE, mode=0o644, origin=f"package:{package}"), root)
+
+    assert [kept("tools", "/usr/bin/drop"), kept("tools", "/usr/bin/keep"), kept("other", "/usr/bin/drop")] == [
+        False,
+        True,
+        True,
+    ]
+    assert [kept("other", "/usr/doc/x"), kept("kept", "/usr/doc/x")] == [False, True]

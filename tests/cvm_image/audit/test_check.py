@@ -49,6 +49,7 @@ PLANTS = {
     "HOME": ('content = os.environ["HOME"]', "archive.root", "a path", "home"),
     "TMPDIR": ('content = os.environ.get("TMPDIR", "")', "archive.root", "a path", "tmpdir"),
     "order of a set": ('path = "/a.pyc"; content = repr({"a", "b", "c", "d"})', "archive.root", "set", "hash-seed"),
+    "program of the host": ('import shutil; content = str(shutil.which("sh"))', "archive.root", "", "programs"),
     "processors": ("content = str(len(os.sched_getaffinity(0)))", "archive.root", "", "cpus"),
     "order of a folder": (
         "names = Path(tempfile.mkdtemp())\n"
@@ -118,13 +119,16 @@ def test_what_another_user_builds_from_is_copied_to_where_he_can_read_it(tmp_pat
     closed, shared = tmp_path / "closed", tmp_path / "shared"
     for folder in (closed, shared):
         folder.mkdir(mode=0o700)
+    (closed / "overlay/mine").mkdir(parents=True, mode=0o700)
+    (closed / "overlay/mine/note").touch(mode=0o600)
     lock = replace(read_lock(lock_path("test")), debs=(), wheels=(), models=())
     for name, text in (("mine.toml", load_profile("test").text), ("mine.lock", format_lock(lock))):
         (closed / name).write_text(text)
         (closed / name).chmod(0o600)
     copies = copy_inputs(closed / "mine.toml", closed / "mine.lock", Store(tmp_path / "store"), shared)
     assert [copy.read_text() for copy in copies] == [load_profile("test").text, format_lock(lock)]
-    assert all(path.stat().st_mode & 0o004 for path in (shared, *copies))
+    note = shared / "overlay/mine/note"
+    assert all(path.stat().st_mode & 0o004 for path in (shared, *copies, note.parent.parent, note.parent, note))
     with pytest.raises(MaterialUnavailable, match="write it with"):
         copy_inputs(closed / "mine.toml", closed / "other.lock", Store(tmp_path / "store"), shared)
 
@@ -132,6 +136,14 @@ def test_what_another_user_builds_from_is_copied_to_where_he_can_read_it(tmp_pat
 def test_a_build_that_fails_is_no_comparison(run):
     with pytest.raises(MaterialUnavailable, match="no such thing"):
         run('sys.exit("no such thing")')
+
+
+def test_a_build_that_fails_under_other_conditions_only_is_a_difference_that_bisection_pursues(run):
+    plant = 'if time.strftime("%Z") == "JST": sys.exit("not in Tokyo")'
+    report = run(plant, {"timezone", "umask"}, bisect=True)
+    assert (report.comparison.identical, report.comparison.first) == (False, "build")
+    assert "not in Tokyo" in report.comparison.differences[0].b
+    assert report.guilty == ("timezone",)
 
 
 def test_a_required_condition_that_is_not_possible_or_unknown_is_an_error(monkeypatch):

@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from dokimos.cli import root as cli
 from dokimos.cvm_image import layout
 from dokimos.cvm_image.assemble.initrd import _acpi, write_newc
-from dokimos.cvm_image.assemble.root import OVERLAYS
 from dokimos.cvm_image.assemble.volume import option
 from dokimos.cvm_image.audit import lint as module
 from dokimos.cvm_image.audit.lint import LintRule, lint
 from dokimos.cvm_image.layout import Artifact, BootInfo, FileEntry, Manifest, VolumeInfo
+from dokimos.cvm_image.profile import OVERLAYS
 from dokimos.errors import MaterialUnavailable
 
 VOLUME = VolumeInfo(
@@ -179,6 +179,16 @@ def test_a_text_that_is_not_the_images_own_is_no_pass(image):
     files = [replace(item, sha256="00" * 32) if item.origin.startswith("overlay:") else item for item in good_files()]
     found = offended(image(files))
     assert {"image.lockdown", "image.firewall", "image.sysctl", "image.unit_order"} <= found
+
+
+def test_the_text_of_an_overlay_beside_an_own_profile_is_read_where_the_caller_names_the_folder(image, tmp_path):
+    text = (OVERLAYS / "cpu" / UNIT.lstrip("/")).read_bytes() + b"# mine\n"
+    place = tmp_path / "overlay/mine" / UNIT.lstrip("/")
+    place.parent.mkdir(parents=True)
+    place.write_bytes(text)
+    folder = image([*(item for item in good_files() if item.path != UNIT), overlay("mine", UNIT, data=text)])
+    assert "image.unit_order" in offended(folder), "nobody knows what it says"
+    assert [item for item in lint(folder, [tmp_path / "overlay"]) if not item.passed] == []
 
 
 def test_an_initrd_without_the_trusted_table_at_its_start_is_red(image):
