@@ -86,9 +86,7 @@ def parse_ovmf(data: bytes) -> Ovmf:
     Raises:
         MalformedEvidence: not whole pages, too large, no footer table, no SEV metadata, or one that is out of bounds.
     """
-    if not data or len(data) % PAGE or len(data) > MAX_SIZE:
-        raise _fail(f"{len(data)} bytes; whole pages of {PAGE} up to {MAX_SIZE} bytes wanted")
-    table = _footer_table(data)
+    table = footer_table(data)
     if SEV_METADATA not in table:
         raise _fail("no SEV metadata: it was not built for SEV-SNP, and no processor can launch it as such")
     return Ovmf(
@@ -109,7 +107,14 @@ def _u32(table: dict[UUID, bytes], guid: UUID) -> int:
     return int.from_bytes(entry[:4], "little")
 
 
-def _footer_table(data: bytes) -> dict[UUID, bytes]:
+def footer_table(data: bytes) -> dict[UUID, bytes]:
+    """Entries of the footer table by GUID, those that nobody knows among them.
+
+    Raises:
+        MalformedEvidence: not whole pages, too large, no table, one that is out of bounds, or an entry twice.
+    """
+    if not data or len(data) % PAGE or len(data) > MAX_SIZE:
+        raise _fail(f"{len(data)} bytes; whole pages of {PAGE} up to {MAX_SIZE} bytes wanted")
     end = len(data) - _TAIL - _ENTRY.size
     size, guid = _ENTRY.unpack_from(data, end)
     if UUID(bytes_le=guid) != FOOTER:
