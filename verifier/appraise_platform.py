@@ -8,8 +8,9 @@ from ..errors import Check, Status
 from ..evidence.snp import FirmwareVersion, GuestPolicy, PlatformInfo, Tcb
 from .finding import ABI, Finding, Rule, Rules, Subject, held, not_asked, skipped
 from .floors import AS_OF, SHIPPED, Floor, TcbMinimum, floors_for
-from .policy import BitRule, FloorRule, ReservedRule
 from .policy_keys import Version
+from .policy_rules import BitRule, ReservedRule
+from .snp_policy import FloorRule
 
 
 def _bit(rule: BitRule, bit: bool, name: str) -> Finding:

@@ -23,6 +23,10 @@ class Checklist:
         """Every result, in order."""
         return tuple(self._results)
 
+    def extend(self, results: tuple[CheckResult, ...]) -> None:
+        """Record results of an earlier verification."""
+        self._results.extend(results)
+
     def passed(self, check: Check, expected: Value = None, actual: Value = None, reference: str = "") -> None:
         """Record a pass."""
         self._results.append(CheckResult(check, Status.PASS, expected, actual, reference))

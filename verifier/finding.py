@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ..errors import Check, Status, Value
 from ..evidence.snp import SnpReport, Tcb
-from .policy import SnpPolicy
+from .snp_policy import SnpPolicy
 from .verified import VerifiedSnp
 
 ABI = "56860, ATTESTATION_REPORT"

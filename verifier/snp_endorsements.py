@@ -20,6 +20,7 @@ from ..errors import Check, CheckResult, MalformedEvidence
 from ..evidence.snp import Product, SigningKey
 from .checklist import Checklist
 from .trust import Revocation, RevocationState, SnpTrust
+from .window import Window
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -47,40 +48,6 @@ class SnpEndorsements:
     vek: bytes
     cas: tuple[bytes, ...] = ()
     crls: tuple[bytes, ...] = ()
-
-
-class Window(NamedTuple):
-    """A time in which something is valid, and the check that fails outside of it."""
-
-    check: Check
-    what: str
-    not_before: datetime
-    not_after: datetime
-    expected: str
-    """Both ends in words, written once: a kept chain is looked at for every report."""
-
-    @classmethod
-    def of(cls, check: Check, what: str, not_before: datetime, not_after: datetime) -> Window:
-        """A window between two aware times, both included (RFC 5280 4.1.2.5)."""
-        return cls(check, what, not_before, not_after, f"{not_before.isoformat()} to {not_after.isoformat()}")
-
-    def require(self, checks: Checklist, at: datetime) -> None:
-        """Record whether `at` lies inside.
-
-        Raises:
-            VerificationError: it does not.
-        """
-        if self.not_before <= at <= self.not_after:
-            checks.passed(self.check, self.expected, None, "RFC 5280 4.1.2.5")
-            return
-        late = "is stale" if self.check is Check.SNP_CRL_FRESH else "has expired"
-        checks.failed(
-            self.check,
-            f"{self.what} {'is not yet valid' if at < self.not_before else late}",
-            expected=self.expected,
-            actual=at.isoformat(),
-            reference="RFC 5280 4.1.2.5",
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a verifier trusts beyond AMD's pinned roots, and whether it insists on revocation lists."""
+"""What a verifier trusts beyond the pinned roots of AMD and Intel, and whether it insists on revocation lists."""
 
 from __future__ import annotations
 
@@ -37,3 +37,15 @@ class SnpTrust:
 
     simulated_roots: frozenset[bytes] = frozenset()
     revocation: Revocation = Revocation.IF_PRESENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdxTrust:
+    """Trust of one verification; Intel's pinned root is always in it, and revocation lists are always demanded.
+
+    Attributes:
+        simulated_roots: SHA-256 of the DER root certificates of simulated platforms that are accepted; results below
+            them say SIMULATED.
+    """
+
+    simulated_roots: frozenset[bytes] = frozenset()

@@ -15,11 +15,13 @@ from dokimos.errors import Check, Status, UsageError
 from dokimos.evidence.snp import Fms, Product, SigningKey
 from dokimos.verifier.appraise import RULES, appraise_snp
 from dokimos.verifier.floors import TcbMinimum
-from dokimos.verifier.policy import FloorRow, FloorRule, Policy, ReservedRule, load_policy
+from dokimos.verifier.policy import Policy, load_policy
 from dokimos.verifier.policy_keys import Version
+from dokimos.verifier.policy_rules import ReservedRule
 from dokimos.verifier.result import Verdict
 from dokimos.verifier.snp import verify_snp
 from dokimos.verifier.snp_endorsements import SnpEndorsements
+from dokimos.verifier.snp_policy import FloorRow, FloorRule
 from dokimos.verifier.trust import SnpTrust
 from dokimos.verifier.verified import VerifiedSnp
 

@@ -22,20 +22,10 @@ from dokimos.commands.policy import command, read_policy
 from dokimos.errors import MaterialUnavailable, UsageError
 from dokimos.evidence.id_block import encode_key, key_digest
 from dokimos.evidence.snp import Product, SigningKey
-from dokimos.verifier.policy import (
-    MAX_SIZE,
-    BindingPolicy,
-    BitRule,
-    FloorRow,
-    FloorRule,
-    GuestPolicyRules,
-    PlatformInfoRules,
-    Policy,
-    ReservedRule,
-    SnpPolicy,
-    load_policy,
-)
+from dokimos.verifier.policy import MAX_SIZE, BindingPolicy, Policy, load_policy
 from dokimos.verifier.policy_keys import Version, entries, keys_of
+from dokimos.verifier.policy_rules import BitRule, ReservedRule
+from dokimos.verifier.snp_policy import FloorRow, FloorRule, GuestPolicyRules, PlatformInfoRules, SnpPolicy
 from dokimos.verifier.trust import Revocation
 
 TABLES = {
