@@ -213,6 +213,7 @@ class Check(StrEnum):
     TDX_TD_ATTRIBUTES_PERF_PROF = "tdx.td_attributes.perf_prof"
     TDX_TD_ATTRIBUTES_PMT_PROF = "tdx.td_attributes.pmt_prof"
     TDX_TD_ATTRIBUTES_ICSSD = "tdx.td_attributes.icssd"
+    TDX_TD_ATTRIBUTES_SERVTD_EXT = "tdx.td_attributes.servtd_ext"
     TDX_TD_ATTRIBUTES_LASS = "tdx.td_attributes.lass"
     TDX_TD_ATTRIBUTES_SEPT_VE_DISABLE = "tdx.td_attributes.sept_ve_disable"
     TDX_TD_ATTRIBUTES_MIGRATABLE = "tdx.td_attributes.migratable"

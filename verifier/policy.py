@@ -19,7 +19,9 @@ from .policy_keys import BOOLEAN, Json, digests, dump_table, integer, key, read_
 from .policy_rules import NO_CHECK
 from .snp_policy import SnpPolicy
 from .snp_policy import consistent as snp_consistent
-from .trust import SnpTrust
+from .tdx_policy import TdxPolicy
+from .tdx_policy import consistent as tdx_consistent
+from .trust import SnpTrust, TdxTrust
 
 SCHEMA: Final = 1
 MAX_SIZE: Final = 1 << 18
@@ -65,26 +67,43 @@ class Policy:
     snp: SnpPolicy = field(
         default_factory=SnpPolicy, metadata=key(table(SnpPolicy), "what an SNP report must be", "as its keys say")
     )
+    tdx: TdxPolicy = field(
+        default_factory=TdxPolicy, metadata=key(table(TdxPolicy), "what a TDX quote must be", "as its keys say")
+    )
     binding: BindingPolicy = field(
         default_factory=BindingPolicy,
         metadata=key(table(BindingPolicy), "what an endpoint's statement must say", "as its keys say"),
     )
 
     def trust(self) -> SnpTrust:
-        """What verification needs of the policy."""
+        """What verification of an SNP report needs of the policy."""
         return SnpTrust(simulated_roots=frozenset(self.snp.simulated_roots), revocation=self.snp.revocation)
+
+    def tdx_trust(self) -> TdxTrust:
+        """What verification of a TDX quote needs of the policy."""
+        return TdxTrust(simulated_roots=frozenset(self.tdx.simulated_roots))
 
     def with_snp(self, **changes: Any) -> Self:
         """The same with other values of ``[snp]``, by field name."""
         return replace(self, snp=replace(self.snp, **changes))
 
+    def with_tdx(self, **changes: Any) -> Self:
+        """The same with other values of ``[tdx]``, by field name."""
+        return replace(self, tdx=replace(self.tdx, **changes))
+
     def effective(self) -> dict[str, Json]:
-        """Every key with the value that is in effect; what :meth:`id` is the digest of."""
+        """Every key with the value that is in effect."""
         return dump_table(self)
 
     def id(self) -> str:
-        """An RFC 6920 name of the effective policy: SHA-256 of its RFC 8785 form (only ASCII keys, small integers)."""
-        canonical = json.dumps(self.effective(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        """An RFC 6920 name of the effective policy: SHA-256 of its RFC 8785 form (only ASCII keys, small integers).
+
+        A policy that says nothing of TDX keeps the name that it had before there was ``[tdx]``.
+        """
+        effective = self.effective()
+        if self.tdx == TdxPolicy():
+            del effective["tdx"]
+        canonical = json.dumps(effective, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         digest = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).digest()
         return f"ni:///sha-256;{urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
@@ -110,4 +129,5 @@ def load_policy(text: str) -> Policy:
         raise UsageError("policy: an integer of thousands of digits") from exc
     policy = read_table(Policy, document, "")
     snp_consistent(policy.snp)
+    tdx_consistent(policy.tdx)
     return policy

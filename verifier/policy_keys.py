@@ -206,6 +206,15 @@ def digests(size: int) -> Kind:
     return Kind(f"list of hex, {size} bytes each", lambda value, path: _each(value, path, read_one), _hex_list)
 
 
+def values(size: int) -> Kind:
+    """A list of byte strings of one size, of which all zero is one."""
+    return Kind(
+        f"list of hex, {size} bytes each",
+        lambda value, path: _each(value, path, lambda item, where: _bytes_of(item, where, size)),
+        _hex_list,
+    )
+
+
 def padded(sizes: tuple[int, ...], full: int) -> Kind:
     """A list of byte strings of one of several sizes, filled up with zeros at the end to the full one."""
 
@@ -245,9 +254,9 @@ def _names(members: type[E]) -> dict[str, E]:
     return {member.value if isinstance(member, StrEnum) else member.name: member for member in members}
 
 
-def choice(members: type[E]) -> Kind:
+def choice(members: type[E], *, without: tuple[E, ...] = ()) -> Kind:
     """One word out of an enumeration: the value of a StrEnum, else the name."""
-    names = _names(members)
+    names = {name: member for name, member in _names(members).items() if member not in without}
 
     def read(value: object, path: str) -> E:
         if not isinstance(value, str) or value not in names:

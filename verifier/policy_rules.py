@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from .policy_keys import Key, Kind, choice, key
+from .policy_keys import Json, Key, Kind, choice, hex_bytes, key
 
 
 class BitRule(StrEnum):
@@ -38,3 +38,21 @@ _TOLD = "both are accepted, and the result says so"
 def bit(meaning: str, absent: str = _TOLD) -> dict[str, Key]:
     """Metadata of a key for a single bit."""
     return key(_BIT, meaning, absent)
+
+
+_BINDING = "binding"
+
+
+def _report_data(value: object, path: str) -> bytes | None:
+    if value == _BINDING:
+        return b""
+    found: bytes = hex_bytes(64).read(value, path)
+    return found
+
+
+def _show_report_data(value: bytes | None) -> Json:
+    return None if value is None else value.hex() or _BINDING
+
+
+REPORT_DATA: Final = Kind('hex, 64 bytes, or "binding"', _report_data, _show_report_data)
+"""What a report must say of its caller; no bytes stand for the word: the caller must give the value."""

@@ -14,7 +14,6 @@ from .policy_keys import (
     BITS64,
     BOOLEAN,
     VERSION,
-    Json,
     Kind,
     Version,
     choice,
@@ -34,7 +33,7 @@ from .policy_keys import (
     text,
     texts,
 )
-from .policy_rules import NO_CHECK, RESERVED, BitRule, ReservedRule, bit
+from .policy_rules import NO_CHECK, REPORT_DATA, RESERVED, BitRule, ReservedRule, bit
 from .trust import Revocation
 
 
@@ -102,23 +101,6 @@ class FloorRow(TcbMinimum):
         """The row in the form of the shipped ones."""
         minimum = TcbMinimum(fmc=self.fmc, bl=self.bl, tee=self.tee, snp=self.snp, ucode=self.ucode)
         return Floor(family=self.family, model=self.model, stepping=self.stepping, minimum=minimum, source=self.source)
-
-
-_BINDING = "binding"
-
-
-def _report_data(value: object, path: str) -> bytes | None:
-    if value == _BINDING:
-        return b""
-    found: bytes = hex_bytes(64).read(value, path)
-    return found
-
-
-def _show_report_data(value: bytes | None) -> Json:
-    return None if value is None else value.hex() or _BINDING
-
-
-_REPORT_DATA = Kind('hex, 64 bytes, or "binding"', _report_data, _show_report_data)
 
 
 def _public_key(value: object, path: str) -> bytes:
@@ -198,7 +180,7 @@ class SnpPolicy:
     report_data: bytes | None = field(
         default=None,
         metadata=key(
-            _REPORT_DATA,
+            REPORT_DATA,
             'REPORT_DATA; "binding": the caller must give the value, such as the hash of a statement',
             "what the caller gives is compared; if it gives none, not looked at",
         ),
