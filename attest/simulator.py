@@ -6,11 +6,9 @@ folder, nobody else has it, and a verifier accepts it only under a policy that n
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -43,6 +41,7 @@ from .sim_report import (
     machine_fields,
     write_report,
 )
+from .sim_state import StateFolder
 
 if TYPE_CHECKING:
     from ..measurements.snp import SnpLaunch
@@ -113,8 +112,7 @@ class SimulatedPlatform:
         self.signing_key = signing_key
         self.mask_chip_id = mask_chip_id
         self._clock = clock
-        self._state = state_dir
-        self._folder = state_dir / self.machine.product
+        self._folder = StateFolder(state_dir, self.machine.product)
         machine_fields(self.machine, version, b"")  # refuses an unknown version now, not at the first report
 
     @property
@@ -234,7 +232,7 @@ class SimulatedPlatform:
 
     @cached_property
     def _secret(self) -> bytes:
-        secret = self._keep("chip.secret", lambda: secrets.token_bytes(32))
+        secret = self._folder.keep("chip.secret", lambda: secrets.token_bytes(32))
         if len(secret) != 32:
             raise self._damaged("chip.secret")
         return secret
@@ -265,7 +263,7 @@ class SimulatedPlatform:
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             return pem + certificate.public_bytes(Encoding.PEM)
 
-        data = self._keep(f"{authority}.pem", make)
+        data = self._folder.keep(f"{authority}.pem", make)
         try:
             # The check of the primes takes 0.3 s; whoever can alter this file needs no weak primes.
             key = load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True)
@@ -277,46 +275,9 @@ class SimulatedPlatform:
         return _Ca(key, certificate)
 
     def _damaged(self, name: str) -> MaterialUnavailable:
-        return MaterialUnavailable(f"simulated platform: {self._folder / name} is damaged; remove {self._folder}")
-
-    def _keep(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """Content of a state file, which is made if it is not there: once, also for many processes at a time."""
-        path = self._folder / name
-        try:
-            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            if not path.exists():
-                with _locked(self._folder / ".lock"):
-                    if not path.exists():
-                        _write_private(path, make())
-            return path.read_bytes()
-        except OSError as exc:
-            raise MaterialUnavailable(f"simulated platform: {path}: {exc.strerror}") from exc
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        return MaterialUnavailable(
+            f"simulated platform: {self._folder.path / name} is damaged; remove {self._folder.path}"
+        )
 
 
 class SimulatedGuest:
