@@ -147,8 +147,8 @@ def _refuse_half(data: bytes, raw: list[tuple[int, int, int, int, int, int]]) ->
     if 0 < missing <= len(data) and all(offset == gpa - (FOUR_GIB - whole) for offset, gpa in volumes):
         raise UnsupportedEvidence(
             f"firmware: this is the code half of a split image of {whole} bytes: the first {missing} bytes, the "
-            "variable store, are missing. Put them in front (cat OVMF_VARS.fd OVMF_CODE.fd > OVMF.fd) or take the joined "
-            "image; a TD is started with -bios and the joined image anyway"
+            "variable store, are missing. Put them in front (cat OVMF_VARS.fd OVMF_CODE.fd > OVMF.fd) or take the "
+            "joined image; a TD is started with -bios and the joined image anyway"
         )
 
 
