@@ -17,6 +17,7 @@ from .errors import Error, ExitCode
 COMMANDS = {
     "demo": "Run the whole path on this machine, with a simulated platform.",
     "endorsements": "Fetch and look at vendors' certificates and collateral.",
+    "explain": "Explain measured events: expected beside actual, and what moved them.",
     "image": "Lock, build, check, compare and boot the image of a confidential machine.",
     "measure": "Compute the measurement that a platform must report.",
     "model": "Fetch the demo's language model, checked by hash.",

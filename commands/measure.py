@@ -11,6 +11,7 @@ import click
 
 from ..errors import UsageError
 from .measure_image import image
+from .measure_tdx import tdx
 from .render import console, print_digests, print_json, read_file
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def command() -> None:
 
 
 command.add_command(image)
+command.add_command(tdx)
 
 
 @command.command("snp")
