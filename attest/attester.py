@@ -9,9 +9,9 @@ from hashlib import sha256
 from typing import Final, Protocol
 
 from ..errors import MaterialUnavailable, UsageError
-from ..evidence.bundle import Bundle, encode_bundle
+from ..evidence.bundle import Bundle, SnpEvidence, encode_bundle
 from ..evidence.statement import EPOCH_SIZE, PROFILE_OHTTP, ROLE_GATEWAY, Statement, report_data
-from .provider import Endorsements, Provider
+from .provider import Endorsements, EvidenceSource, Provider
 
 NONCE_SIZE: Final = 32
 CHALLENGE_SECONDS: Final = 600
@@ -28,12 +28,30 @@ class EndorsementSource(Protocol):
         """What is known now; called for each bundle, so that a renewed list is handed out."""
 
 
-class Attester:
-    """Makes evidence bundles; from any thread.
+class SnpSource:
+    """An :class:`~dokimos.attest.provider.EvidenceSource` of SNP reports.
 
     Args:
         provider: source of reports.
         endorsements: source of certificates and lists.
+    """
+
+    def __init__(self, provider: Provider, endorsements: EndorsementSource) -> None:
+        self._provider = provider
+        self._endorsements = endorsements
+
+    def evidence(self, report_data: bytes) -> SnpEvidence:
+        """See :class:`~dokimos.attest.provider.EvidenceSource`."""
+        quote = self._provider.report(report_data)
+        vek, cas, crls = self._endorsements.endorsements()
+        return SnpEvidence(report=quote.report, vek=vek, cas=cas, crls=crls)
+
+
+class Attester:
+    """Makes evidence bundles; from any thread.
+
+    Args:
+        source: of the processor's evidence.
         key_configs: the gateway's exact ``application/ohttp-keys`` bytes.
         runtime_config_sha256: SHA-256 of the configuration, 32 bytes.
         image_sha256: SHA-256 of the image's manifest, 32 bytes.
@@ -48,8 +66,7 @@ class Attester:
 
     def __init__(
         self,
-        provider: Provider,
-        endorsements: EndorsementSource,
+        source: EvidenceSource,
         *,
         key_configs: bytes,
         runtime_config_sha256: bytes,
@@ -60,8 +77,7 @@ class Attester:
     ) -> None:
         if epoch is not None and len(epoch) != EPOCH_SIZE:
             raise UsageError(f"an epoch marker has {EPOCH_SIZE} bytes")
-        self._provider = provider
-        self._endorsements = endorsements
+        self._source = source
         self._key_configs = key_configs
         self._runtime_config = runtime_config_sha256
         self._image = image_sha256
@@ -86,18 +102,8 @@ class Attester:
             runtime_config_sha256=self._runtime_config,
             image_sha256=self._image,
         ).to_cbor()
-        quote = self._provider.report(report_data(statement))
-        vek, cas, crls = self._endorsements.endorsements()
-        return encode_bundle(
-            Bundle(
-                snp_report=quote.report,
-                vek=vek,
-                cas=cas,
-                crls=crls,
-                statement=statement,
-                key_configs=self._key_configs,
-            )
-        )
+        cpu = self._source.evidence(report_data(statement))
+        return encode_bundle(Bundle(cpu=cpu, statement=statement, key_configs=self._key_configs))
 
     def challenge(self, nonce: bytes) -> bytes:
         """Evidence over a client's nonce, ``application/cmw+json``.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from ..evidence.bundle import SnpEvidence, TdxEvidence
+
 REPORT_DATA_SIZE = 64
 """Bytes that a guest may put into its report."""
 VMPLS = range(4)
@@ -34,6 +36,20 @@ class Endorsements(NamedTuple):
     vek: bytes
     cas: tuple[bytes, ...]
     crls: tuple[bytes, ...]
+
+
+class EvidenceSource(Protocol):
+    """Makes the processor's part of an evidence bundle."""
+
+    def evidence(self, report_data: bytes) -> SnpEvidence | TdxEvidence:
+        """Fresh evidence with what vouches for it; a renewed certificate or list is in the next one.
+
+        Args:
+            report_data: 64 bytes that the evidence must carry.
+
+        Raises:
+            Error: the platform gave none, or nothing vouches for it.
+        """
 
 
 class Provider(Protocol):

@@ -14,8 +14,9 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from ..endorsements.collateral_bundle import TdxCollateral
+from ..endorsements.collateral_bundle import TdxCollateral, encode_collateral
 from ..errors import MaterialUnavailable, UsageError
+from ..evidence.bundle import TdxEvidence
 from . import sim_tdx_pki as pki
 from .sim_quote import QE_MRSIGNER, QuoteFields, TdFields, write_quote
 from .sim_state import StateFolder
@@ -231,3 +232,9 @@ class SimulatedTd:
     def collateral(self) -> TdxCollateral:
         """Fresh collateral for it."""
         return self.platform.collateral(self.fields)
+
+    def evidence(self, report_data: bytes) -> TdxEvidence:
+        """See :class:`~dokimos.attest.provider.EvidenceSource`."""
+        return TdxEvidence(
+            quote=self.quote(report_data), collateral=encode_collateral(self.collateral()), event_log=self.event_log
+        )

@@ -95,12 +95,17 @@ def _impostors(stack: ExitStack, engine: Engine, state: Path, cvm: SimulatedCvm)
     """What is wrong, the check that must refuse it, and where it is met."""
     from ..cvm_image.service.server import Server  # noqa: PLC0415 - help need not pay
     from ..cvm_image.stand_in import COMMAND_LINE  # noqa: PLC0415
+    from ..evidence.bundle import TdxEvidence  # noqa: PLC0415
     from ..ohttp import keys  # noqa: PLC0415
 
     def flip(bundle: Bundle) -> Bundle:
-        report = bytearray(bundle.snp_report)
+        if isinstance(bundle.cpu, TdxEvidence):
+            quote = bytearray(bundle.cpu.quote)
+            quote[0x030 + 0x88] ^= 1  # one bit of MRTD
+            return replace(bundle, cpu=replace(bundle.cpu, quote=bytes(quote)))
+        report = bytearray(bundle.cpu.report)
         report[0x0C0] ^= 1  # one bit of HOST_DATA
-        return replace(bundle, snp_report=bytes(report))
+        return replace(bundle, cpu=replace(bundle.cpu, report=bytes(report)))
 
     own = keys.encode_key_configs([key.config for key in keys.generate_keys()])
     flipped = stack.enter_context(Server(Tampered(cvm.app, flip)))

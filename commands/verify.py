@@ -133,7 +133,7 @@ def _url(  # noqa: PLR0917 - one parameter per option
 
     from ..client.session import fetch_bundle  # noqa: PLC0415
     from ..client.transport import Transport  # noqa: PLC0415
-    from ..evidence.bundle import parse_bundle  # noqa: PLC0415
+    from ..evidence.bundle import SnpEvidence, parse_bundle  # noqa: PLC0415
     from ..verifier.bundle import verify_bundle  # noqa: PLC0415
 
     if policy_file is None:
@@ -152,7 +152,8 @@ def _url(  # noqa: PLR0917 - one parameter per option
         try:
             return verify_bundle(data, policy, at=moment, nonce=nonce).result
         except VerificationError as exc:
-            return _rejected(exc, moment, parse_bundle(data).snp_report)
+            cpu = parse_bundle(data).cpu
+            return _rejected(exc, moment, cpu.report if isinstance(cpu, SnpEvidence) else None)
 
     _finish(run, title=f"Endpoint {url}", as_json=as_json, as_ear=as_ear, verbose=verbose)
 
@@ -189,7 +190,7 @@ def _finish(run: Callable[[], AttestationResult], *, title: str, as_json: bool, 
         raise click.exceptions.Exit(ExitCode.REJECTED)
 
 
-def _rejected(error: VerificationError, at: datetime, report: bytes) -> AttestationResult:
+def _rejected(error: VerificationError, at: datetime, report: bytes | None) -> AttestationResult:
     """The result of evidence that is not authentic; what its report says is shown, and none of it is verified."""
     from ..verifier.result import rejected  # noqa: PLC0415
 

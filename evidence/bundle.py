@@ -1,9 +1,10 @@
 """The evidence bundle: all that a client needs to verify a service, in one document and without a call to the vendor.
 
-It is a CMW collection in JSON (RFC 9999)::
+It is a CMW collection in JSON (RFC 9999).  The type of the record "cpu" says which TEE it is; nothing is guessed::
 
     {"__cmwc_t": "urn:dokimos:bundle:v1", "cpu": [...], "statement": [...], "key_configs": [...],
-     "endorsements": {"vek": [...], "ca/0": [...], "crl/0": [...]}}
+     "endorsements": {"vek": [...], "ca/0": [...], "crl/0": [...]}}           an SNP report
+     "endorsements": {"collateral": [...]}, "event_log": [...]}               a TDX quote, with or without its event log
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from . import cmw
 from .cmw import Indicator, Kind
 from .snp import REPORT_SIZE
 from .statement import MAX_SIZE as MAX_STATEMENT
+from .tdx import QUOTE_MAX
 
 PROFILE = "urn:dokimos:bundle:v1"
 """Type of the collection."""
@@ -27,12 +29,15 @@ MAX_CAS = 4
 MAX_CRLS = 4
 """Revocation lists that a bundle may carry."""
 
-_CPU = Kind(cmw.SNP_REPORT, Indicator.EVIDENCE, REPORT_SIZE)
+_SNP = Kind(cmw.SNP_REPORT, Indicator.EVIDENCE, REPORT_SIZE)
+_TDX = Kind(cmw.TDX_QUOTE, Indicator.EVIDENCE, QUOTE_MAX)
+_EVENT_LOG = Kind(cmw.EVENT_LOG, Indicator.EVIDENCE, 128 << 10)
 _STATEMENT = Kind(cmw.STATEMENT, Indicator.EVIDENCE, MAX_STATEMENT)
 _KEY_CONFIGS = Kind(cmw.KEY_CONFIGS, Indicator.EVIDENCE, 32 << 10)
 _VEK = Kind(cmw.CERTIFICATE, Indicator.ENDORSEMENTS, 8 << 10)
 _CA = Kind(cmw.CERTIFICATE, Indicator.ENDORSEMENTS, 8 << 10)
 _CRL = Kind(cmw.CRL, Indicator.ENDORSEMENTS, 32 << 10)
+_COLLATERAL = Kind(cmw.TDX_COLLATERAL, Indicator.ENDORSEMENTS, 256 << 10)
 _LABELS = {cmw.COLLECTION_TYPE, "cpu", "statement", "key_configs", "endorsements"}
 
 
@@ -41,29 +46,74 @@ def _fail(message: str) -> MalformedEvidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SnpEvidence:
+    """An SNP report with what vouches for its key.
+
+    Attributes:
+        report: the report, 1184 bytes.
+        vek: the VCEK or VLEK certificate in DER.
+        cas: CA certificates in DER, at most 4; they may be empty, since the verifier has its own anchors.
+        crls: revocation lists in DER, at most 4.
+    """
+
+    report: bytes
+    vek: bytes
+    cas: tuple[bytes, ...] = ()
+    crls: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdxEvidence:
+    """A TDX quote with what vouches for its platform.
+
+    Attributes:
+        quote: the quote.
+        collateral: its collateral, as :mod:`dokimos.endorsements.collateral_bundle` writes it.
+        event_log: the event log that explains its RTMRs, or None.
+    """
+
+    quote: bytes
+    collateral: bytes
+    event_log: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """What a service hands out about itself; nothing in it is verified.
 
     Attributes:
-        snp_report: the report, 1184 bytes.
-        vek: the VCEK or VLEK certificate in DER.
-        cas: CA certificates in DER, at most 4; they may be empty, since the verifier has its own anchors.
-        crls: revocation lists in DER, at most 4.
+        cpu: evidence of the processor.
         statement: the binding statement's exact bytes.
         key_configs: the exact ``application/ohttp-keys`` bytes.
     """
 
-    snp_report: bytes
-    vek: bytes
-    cas: tuple[bytes, ...]
-    crls: tuple[bytes, ...]
+    cpu: SnpEvidence | TdxEvidence
     statement: bytes
     key_configs: bytes
+
+
+_Parts = dict[str, tuple[bytes, Kind]]
 
 
 def _check(value: bytes, kind: Kind, name: str) -> None:
     if not 0 < len(value) <= kind.limit:
         raise _fail(f"{name} has {len(value)} bytes; 1 to {kind.limit} are allowed")
+
+
+def _snp_parts(cpu: SnpEvidence) -> tuple[_Parts, _Parts]:
+    if len(cpu.cas) > MAX_CAS or len(cpu.crls) > MAX_CRLS:
+        raise _fail(f"more than {MAX_CAS} CA certificates or {MAX_CRLS} revocation lists")
+    endorsements: _Parts = {"vek": (cpu.vek, _VEK)}
+    endorsements |= {f"ca/{n}": (ca, _CA) for n, ca in enumerate(cpu.cas)}
+    endorsements |= {f"crl/{n}": (crl, _CRL) for n, crl in enumerate(cpu.crls)}
+    return {"cpu": (cpu.report, _SNP)}, endorsements
+
+
+def _tdx_parts(cpu: TdxEvidence) -> tuple[_Parts, _Parts]:
+    evidence: _Parts = {"cpu": (cpu.quote, _TDX)}
+    if cpu.event_log is not None:
+        evidence["event_log"] = (cpu.event_log, _EVENT_LOG)
+    return evidence, {"collateral": (cpu.collateral, _COLLATERAL)}
 
 
 def encode_bundle(bundle: Bundle) -> bytes:
@@ -72,16 +122,10 @@ def encode_bundle(bundle: Bundle) -> bytes:
     Raises:
         MalformedEvidence: a part that :func:`parse_bundle` would refuse for its size or number.
     """
-    if len(bundle.cas) > MAX_CAS or len(bundle.crls) > MAX_CRLS:
-        raise _fail(f"more than {MAX_CAS} CA certificates or {MAX_CRLS} revocation lists")
-    endorsements: dict[str, tuple[bytes, Kind]] = {"vek": (bundle.vek, _VEK)}
-    endorsements |= {f"ca/{n}": (ca, _CA) for n, ca in enumerate(bundle.cas)}
-    endorsements |= {f"crl/{n}": (crl, _CRL) for n, crl in enumerate(bundle.crls)}
-    evidence = {
-        "cpu": (bundle.snp_report, _CPU),
-        "statement": (bundle.statement, _STATEMENT),
-        "key_configs": (bundle.key_configs, _KEY_CONFIGS),
-    }
+    cpu = bundle.cpu
+    parts, endorsements = _snp_parts(cpu) if isinstance(cpu, SnpEvidence) else _tdx_parts(cpu)
+    evidence = {"cpu": parts.pop("cpu"), "statement": (bundle.statement, _STATEMENT)}
+    evidence |= {"key_configs": (bundle.key_configs, _KEY_CONFIGS), **parts}
     for name, (value, kind) in (evidence | endorsements).items():
         _check(value, kind, name)
     collection: dict[str, object] = {cmw.COLLECTION_TYPE: PROFILE}
@@ -115,21 +159,38 @@ def parse_bundle(data: bytes) -> Bundle:
     collection = cmw.load_collection(data, MAX_SIZE)
     if collection.get(cmw.COLLECTION_TYPE) != PROFILE:
         raise _fail(f"not a collection of type {PROFILE}")
-    if collection.keys() != _LABELS:
-        raise _fail(f"labels {', '.join(sorted(_LABELS))} wanted, others or not all of them found")
-    endorsements = collection["endorsements"]
+    endorsements = collection.get("endorsements")
     if not isinstance(endorsements, dict):
-        raise _fail("endorsements are not a collection")
+        raise _fail("endorsements are missing, or not a collection")
+    tdx = _type_of(collection.get("cpu")) == _TDX.type
+    allowed = _LABELS | {"event_log"} if tdx and "event_log" in collection else _LABELS
+    if collection.keys() != allowed:
+        raise _fail(f"labels {', '.join(sorted(_LABELS))} wanted, others or not all of them found")
+    return Bundle(
+        cpu=_tdx_evidence(collection, endorsements) if tdx else _snp_evidence(collection, endorsements),
+        statement=_record(collection, "statement", _STATEMENT),
+        key_configs=_record(collection, "key_configs", _KEY_CONFIGS),
+    )
+
+
+def _type_of(record: object) -> object:
+    return record[0] if isinstance(record, list) and record else None
+
+
+def _snp_evidence(collection: dict[str, object], endorsements: dict[str, object]) -> SnpEvidence:
     vek = _record(endorsements, "vek", _VEK)
     cas = _numbered(endorsements, "ca", _CA, MAX_CAS)
     crls = _numbered(endorsements, "crl", _CRL, MAX_CRLS)
     if len(endorsements) != 1 + len(cas) + len(crls):
         raise _fail("endorsements have an unknown label, a gap in their numbers, or too many parts")
-    return Bundle(
-        snp_report=_record(collection, "cpu", _CPU),
-        vek=vek,
-        cas=cas,
-        crls=crls,
-        statement=_record(collection, "statement", _STATEMENT),
-        key_configs=_record(collection, "key_configs", _KEY_CONFIGS),
+    return SnpEvidence(report=_record(collection, "cpu", _SNP), vek=vek, cas=cas, crls=crls)
+
+
+def _tdx_evidence(collection: dict[str, object], endorsements: dict[str, object]) -> TdxEvidence:
+    if endorsements.keys() != {"collateral"}:
+        raise _fail("endorsements of a TDX quote are its collateral and nothing else")
+    return TdxEvidence(
+        quote=_record(collection, "cpu", _TDX),
+        collateral=_record(endorsements, "collateral", _COLLATERAL),
+        event_log=_record(collection, "event_log", _EVENT_LOG) if "event_log" in collection else None,
     )

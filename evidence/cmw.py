@@ -21,9 +21,15 @@ MEDIA_TYPE = "application/cmw+json"
 COLLECTION_TYPE = "__cmwc_t"
 """The reserved label that holds a collection's own type."""
 
-# Type strings; none is registered for a raw SNP report, so ours is in the vendor tree.
+# Type strings; none is registered for a raw SNP report or TDX quote, so ours are in the vendor tree.
 SNP_REPORT = "application/vnd.dokimos.snp-report"
 """An SNP attestation report, 1184 bytes."""
+TDX_QUOTE = "application/vnd.dokimos.tdx-quote"
+"""A TDX quote of version 4 or 5."""
+TDX_COLLATERAL = "application/vnd.dokimos.tdx-collateral+json"
+"""Collateral of a TDX quote (``dokimos.tdx-collateral/v1``)."""
+EVENT_LOG = "application/vnd.dokimos.ccel"
+"""Data of the ACPI table CCEL, without its unused tail."""
 STATEMENT = "application/vnd.dokimos.statement+cbor"
 """A binding statement."""
 KEY_CONFIGS = "application/ohttp-keys"

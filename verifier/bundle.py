@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
+from ..endorsements.collateral_bundle import parse_collateral
 from ..errors import Check, CheckResult, Status, Value
-from ..evidence.bundle import Bundle, parse_bundle
+from ..evidence.bundle import Bundle, TdxEvidence, parse_bundle
 from ..evidence.statement import PROFILE_OHTTP, Statement, parse_statement, report_data
 from .appraise import appraise_snp
+from .appraise_tdx import appraise_tdx
 from .policy import BindingPolicy, Policy
 from .result import AttestationResult
 from .snp import verify_snp
 from .snp_endorsements import SnpEndorsements
+from .tdx import verify_tdx
 from .verified import VerifiedSnp
+from .verified_tdx import VerifiedTdx
 
 _REFERENCE = "binding statement, key {}"
 
@@ -29,13 +33,13 @@ class VerifiedBundle:
 
     Attributes:
         result: verdict and all checks.
-        snp: the genuine report.
+        verified: the genuine report or quote.
         statement: the statement that came with it.
         key_configs: the exact ``application/ohttp-keys`` bytes.
     """
 
     result: AttestationResult
-    snp: VerifiedSnp
+    verified: VerifiedSnp | VerifiedTdx
     statement: Statement
     key_configs: bytes
 
@@ -59,9 +63,7 @@ def verify_bundle(data: bytes, policy: Policy, *, at: datetime, nonce: bytes | N
     """
     bundle = parse_bundle(data)
     statement = parse_statement(bundle.statement)
-    endorsements = SnpEndorsements(vek=bundle.vek, cas=bundle.cas, crls=bundle.crls)
-    verified = verify_snp(bundle.snp_report, endorsements, trust=policy.trust(), at=at)
-    appraised = appraise_snp(verified, policy, report_data=report_data(bundle.statement))
+    appraised, verified = _appraised(bundle, policy, at)
     found = _Binding()
     found.results.append(_covers(bundle.statement, verified))
     _binding(found, bundle, statement, policy.binding)
@@ -69,10 +71,21 @@ def verify_bundle(data: bytes, policy: Policy, *, at: datetime, nonce: bytes | N
     _validity(found, statement, policy.binding, at)
     return VerifiedBundle(
         result=appraised.extended(found.results),
-        snp=verified,
+        verified=verified,
         statement=statement,
         key_configs=bundle.key_configs,
     )
+
+
+def _appraised(bundle: Bundle, policy: Policy, at: datetime) -> tuple[AttestationResult, VerifiedSnp | VerifiedTdx]:
+    """The processor's evidence; a policy that names nothing for its TEE has no reference value, and so refuses it."""
+    cpu, expected = bundle.cpu, report_data(bundle.statement)
+    if isinstance(cpu, TdxEvidence):
+        quote = verify_tdx(cpu.quote, parse_collateral(cpu.collateral), trust=policy.tdx_trust(), at=at)
+        return appraise_tdx(quote, policy, report_data=expected, event_log=cpu.event_log), quote
+    endorsements = SnpEndorsements(vek=cpu.vek, cas=cpu.cas, crls=cpu.crls)
+    report = verify_snp(cpu.report, endorsements, trust=policy.trust(), at=at)
+    return appraise_snp(report, policy, report_data=expected), report
 
 
 class _Binding:
@@ -133,16 +146,20 @@ def _binding(found: _Binding, bundle: Bundle, statement: Statement, policy: Bind
             found.skip(check, key, f"the policy names no {what}")
 
 
-def _covers(statement: bytes, verified: VerifiedSnp) -> CheckResult:
+def _covers(statement: bytes, verified: VerifiedSnp | VerifiedTdx) -> CheckResult:
     """The arrow from the hardware's signature to every value in the statement."""
-    expected, actual = report_data(statement), verified.report.report_data
+    if isinstance(verified, VerifiedTdx):
+        actual, reference = verified.quote.body.report_data, "Intel TDX DCAP quote, TD report, 520"
+    else:
+        actual, reference = verified.report.report_data, "56860, ATTESTATION_REPORT, 0x050"
+    expected = report_data(statement)
     holds = expected == actual
     return CheckResult(
         Check.BINDING_REPORT_DATA,
         Status.PASS if holds else Status.FAIL,
         expected,
         actual,
-        "56860, ATTESTATION_REPORT, 0x050",
+        reference,
         "" if holds else "the hardware signed another statement",
     )
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from ...attest.attester import Attester
+from ...attest.attester import Attester, SnpSource
 from ...attest.host import HostPlatform, detect
 from ...attest.service import attestation_routes
 from ...errors import Error, MalformedEvidence, MaterialUnavailable
@@ -108,8 +108,7 @@ class Guest:
     def __post_init__(self) -> None:
         gateway = Gateway(keys.generate_keys(), self.engine, limits=self.config.limits())
         attester = Attester(
-            self.platform,
-            self.platform,
+            SnpSource(self.platform, self.platform),
             key_configs=gateway.key_configs,
             runtime_config_sha256=runtime_config_sha256(self.engine.info, gateway.limits),
             image_sha256=hashlib.sha256(self.command_line).digest(),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
-from ...attest.attester import Attester
+from ...attest.attester import Attester, SnpSource
 from ...attest.service import attestation_routes
 from ...attest.simulator import SimulatedPlatform
 from ...evidence.snp import Product
@@ -94,8 +94,7 @@ def simulated_cvm(
     config = runtime_config_sha256(engine.info, limits)
     image = sha256(code_manifest()).digest()
     attester = Attester(
-        guest,
-        guest,
+        SnpSource(guest, guest),
         key_configs=gateway.key_configs,
         runtime_config_sha256=config,
         image_sha256=image,

@@ -11,7 +11,7 @@ import pytest
 import requests
 from starlette.applications import Starlette
 
-from dokimos.attest.attester import CHALLENGE_SECONDS, EPOCH_SECONDS, Attester
+from dokimos.attest.attester import CHALLENGE_SECONDS, EPOCH_SECONDS, Attester, SnpSource
 from dokimos.attest.service import BUNDLE_PATH, CHALLENGE_PATH, NONCE_TYPE, attestation_routes
 from dokimos.attest.simulator import SimulatedPlatform
 from dokimos.cvm_image.service.server import Server
@@ -44,8 +44,7 @@ def clock():
 
 def _attester(guest, clock, provider=None, **options):
     return Attester(
-        provider or guest,
-        guest,
+        SnpSource(provider or guest, guest),
         key_configs=_KEYS,
         runtime_config_sha256=bytes([1]) * 32,
         image_sha256=bytes([2]) * 32,
@@ -69,14 +68,14 @@ def test_the_report_signs_the_statement_that_carries_nonce_and_keys(guest, clock
     assert (reply.status_code, reply.headers["content-type"]) == (200, MEDIA_TYPE)
     bundle = parse_bundle(reply.content)
     statement = parse_statement(bundle.statement)
-    assert parse_report(bundle.snp_report).report_data == report_data(bundle.statement)
+    assert parse_report(bundle.cpu.report).report_data == report_data(bundle.statement)
     assert statement.nonce == nonce
     assert statement.key_configs_sha256 == sha256(_KEYS).digest()
     assert (statement.runtime_config_sha256, statement.image_sha256) == (bytes([1]) * 32, bytes([2]) * 32)
     assert statement.not_before < clock.now < statement.expiry <= clock.now + CHALLENGE_SECONDS
     assert statement.epoch is None
     assert bundle.key_configs == _KEYS
-    assert (bundle.vek, bundle.cas, bundle.crls) == guest.endorsements()
+    assert (bundle.cpu.vek, bundle.cpu.cas, bundle.cpu.crls) == guest.endorsements()
 
 
 @pytest.mark.parametrize("size", [0, 1, 31, 33, 64, 100_000])

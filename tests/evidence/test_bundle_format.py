@@ -12,13 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dokimos.errors import MalformedEvidence
-from dokimos.evidence.bundle import MAX_CAS, MAX_CRLS, MAX_SIZE, PROFILE, Bundle, encode_bundle, parse_bundle
+from dokimos.evidence.bundle import (
+    MAX_CAS,
+    MAX_CRLS,
+    MAX_SIZE,
+    PROFILE,
+    Bundle,
+    SnpEvidence,
+    TdxEvidence,
+    encode_bundle,
+    parse_bundle,
+)
 
 _GOOD = Bundle(
-    snp_report=bytes(1184),
-    vek=b"leaf",
-    cas=(b"ask", b"ark"),
-    crls=(b"crl",),
+    cpu=SnpEvidence(report=bytes(1184), vek=b"leaf", cas=(b"ask", b"ark"), crls=(b"crl",)),
     statement=b"statement",
     key_configs=b"keys",
 )
@@ -27,10 +34,19 @@ _GOOD = Bundle(
 @given(
     st.builds(
         Bundle,
-        snp_report=st.binary(min_size=1, max_size=1184),
-        vek=st.binary(min_size=1, max_size=50),
-        cas=st.lists(st.binary(min_size=1, max_size=20), max_size=MAX_CAS).map(tuple),
-        crls=st.lists(st.binary(min_size=1, max_size=20), max_size=MAX_CRLS).map(tuple),
+        cpu=st.builds(
+            SnpEvidence,
+            report=st.binary(min_size=1, max_size=1184),
+            vek=st.binary(min_size=1, max_size=50),
+            cas=st.lists(st.binary(min_size=1, max_size=20), max_size=MAX_CAS).map(tuple),
+            crls=st.lists(st.binary(min_size=1, max_size=20), max_size=MAX_CRLS).map(tuple),
+        )
+        | st.builds(
+            TdxEvidence,
+            quote=st.binary(min_size=1, max_size=2000),
+            collateral=st.binary(min_size=1, max_size=50),
+            event_log=st.none() | st.binary(min_size=1, max_size=50),
+        ),
         statement=st.binary(min_size=1, max_size=50),
         key_configs=st.binary(min_size=1, max_size=50),
     )
@@ -151,10 +167,13 @@ def test_one_flipped_bit_anywhere_is_malformed_or_another_bundle():
 
 def test_too_many_or_too_large_parts_cannot_be_written():
     for change in (
-        {"cas": (b"x",) * (MAX_CAS + 1)},
-        {"crls": (b"x",) * (MAX_CRLS + 1)},
-        {"vek": b""},
-        {"snp_report": bytes(1185)},
+        {"cpu": replace(_GOOD.cpu, cas=(b"x",) * (MAX_CAS + 1))},
+        {"cpu": replace(_GOOD.cpu, crls=(b"x",) * (MAX_CRLS + 1))},
+        {"cpu": replace(_GOOD.cpu, vek=b"")},
+        {"cpu": replace(_GOOD.cpu, report=bytes(1185))},
+        {"cpu": TdxEvidence(quote=bytes(0x10001), collateral=b"c")},
+        {"cpu": TdxEvidence(quote=b"q", collateral=b"")},
+        {"cpu": TdxEvidence(quote=b"q", collateral=b"c", event_log=b"")},
         {"statement": bytes(5000)},
     ):
         with pytest.raises(MalformedEvidence):

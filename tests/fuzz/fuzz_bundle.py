@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 
 from dokimos.errors import Error
-from dokimos.evidence.bundle import Bundle, encode_bundle, parse_bundle
+from dokimos.evidence.bundle import Bundle, SnpEvidence, encode_bundle, parse_bundle
 
 _BUNDLE = Bundle(
-    snp_report=bytes(1184), vek=b"\x30\x00", cas=(b"\x30\x01",), crls=(b"\x30\x02",), statement=b"s", key_configs=b"k"
+    cpu=SnpEvidence(report=bytes(1184), vek=b"\x30\x00", cas=(b"\x30\x01",), crls=(b"\x30\x02",)),
+    statement=b"s",
+    key_configs=b"k",
 )
 SEEDS: list[bytes] = [encode_bundle(_BUNDLE), b'{"__cmwc_t":"urn:dokimos:bundle:v1","cpu":["x","AA",4]}', b"[" * 50]
 

@@ -10,7 +10,7 @@ import pytest
 
 from dokimos.attest.simulator import SimulatedPlatform
 from dokimos.errors import Check, MalformedEvidence, Status, VerificationError
-from dokimos.evidence.bundle import Bundle, encode_bundle, parse_bundle
+from dokimos.evidence.bundle import Bundle, SnpEvidence, encode_bundle, parse_bundle
 from dokimos.evidence.statement import PROFILE_OHTTP, ROLE_GATEWAY, Statement, report_data
 from dokimos.ohttp import keys
 from dokimos.verifier.bundle import verify_bundle
@@ -68,14 +68,10 @@ def make(guest, key_configs):
     def made(statement: Statement, /, **changes) -> bytes:
         encoded = statement.to_cbor()
         vek, cas, crls = guest.endorsements()
-        bundle = Bundle(
-            snp_report=guest.report(report_data(encoded)).report,
-            vek=vek,
-            cas=cas,
-            crls=crls,
-            statement=encoded,
-            key_configs=key_configs,
-        )
+        cpu = SnpEvidence(report=guest.report(report_data(encoded)).report, vek=vek, cas=cas, crls=crls)
+        parts = {name: changes.pop(name) for name in ("report", "vek", "crls") if name in changes}
+        cpu = dataclasses.replace(cpu, **parts)
+        bundle = Bundle(cpu=cpu, statement=encoded, key_configs=key_configs)
         return encode_bundle(dataclasses.replace(bundle, **changes))
 
     return made
