@@ -26,6 +26,7 @@ _PE32, _PE32_PLUS = 0x10B, 0x20B
 _SIZE_OF_HEADERS, _CHECKSUM = 60, 64
 _DIRECTORIES = {_PE32: 96, _PE32_PLUS: 112}
 """Where the data directories start in the optional header; their number stands in the four bytes before."""
+_MAX_DIRECTORIES: Final = 16
 _SECURITY: Final = 4
 
 
@@ -122,7 +123,7 @@ def _u32(data: bytes, at: int) -> int:
 def _certificates(data: bytes, directories: int, table: int) -> tuple[int | None, int]:
     """Place of the directory entry of the certificate table, and the table's size."""
     count = _u32(data, directories - 4)
-    if directories + 8 * min(count, 16) > table:
+    if count > _MAX_DIRECTORIES or directories + 8 * count > table:
         raise _fail("data directories that do not lie in the optional header")
     if count <= _SECURITY:
         return None, 0

@@ -26,7 +26,8 @@ MEASURED_BOOT: Final = UUID("f062221e-c607-44c2-b0b4-c3886331d351")
 SMBIOS_MEASUREMENT: Final = UUID("d27fed59-abb4-4fed-bead-2a878c7e4a7e")
 """File of SmbiosMeasurementDxe."""
 
-_MAX_VOLUME: Final = 64 << 20
+_MAX_UNPACKED: Final = 96 << 20
+"""Bytes that all volumes together may unpack to; OVMF's has 16 MiB."""
 _MAX_VOLUMES: Final = 8
 _MAX_MEMORY: Final = 160 << 20
 _MAX_HEADER: Final = 64
@@ -179,7 +180,7 @@ def volumes(image: bytes) -> Iterator[bytes]:
     """
     import lzma  # noqa: PLC0415 - MRTD alone need not pay
 
-    guid, at, found = LZMA_SECTION.bytes_le, 3, 0
+    guid, at, found, room = LZMA_SECTION.bytes_le, 3, 0, _MAX_UNPACKED
     while found < _MAX_VOLUMES and (at := image.find(guid, at + 1)) >= 0:
         offset = int.from_bytes(image[at + 16 : at + 18], "little")
         if image[at - 1] != _GUIDED or not 0 < offset <= _MAX_HEADER:
@@ -187,6 +188,10 @@ def volumes(image: bytes) -> Iterator[bytes]:
         found += 1
         try:
             unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MAX_MEMORY)
-            yield unpacker.decompress(image[at - 4 + offset :], _MAX_VOLUME)
+            volume = unpacker.decompress(image[at - 4 + offset :], room)
         except (lzma.LZMAError, EOFError):
             continue
+        if not unpacker.eof and not unpacker.needs_input:
+            continue  # it would be larger
+        room -= len(volume)
+        yield volume
