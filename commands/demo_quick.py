@@ -29,8 +29,8 @@ Ben: Fine, at 7."""
 _QUESTION = f"Summarise this chat in one sentence:\n\n{CHAT}"
 
 
-def run(out: Console, stack: ExitStack, *, verbose: bool) -> bool:
-    """The demo on loopback; whether all of it held."""
+def run(out: Console, stack: ExitStack, tee: str, *, verbose: bool) -> bool:
+    """The demo on loopback, in a simulated "snp" or "tdx" machine; whether all of it held."""
     from ..client.session import Session  # noqa: PLC0415 - help need not pay
     from ..cvm_image.model import fetch_model  # noqa: PLC0415
     from ..cvm_image.service.engine.llama_cpp import LlamaCppEngine  # noqa: PLC0415
@@ -45,7 +45,7 @@ def run(out: Console, stack: ExitStack, *, verbose: bool) -> bool:
     )
     engine = stack.enter_context(closing(LlamaCppEngine(model)))
     state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dokimos-demo-")))
-    cvm, service = _serve(stack, engine, state)
+    cvm, service = _serve(stack, engine, state, tee)
     between = relay(stack, service)
     out.print(f"service {service}   SIMULATED platform, root {cvm.root_sha256.hex()[:16]}…")
     out.print(f"relay   {between}   sees who asks, not what")
@@ -65,17 +65,22 @@ def run(out: Console, stack: ExitStack, *, verbose: bool) -> bool:
 
     out.print()
     out.rule("[bold]4  What is refused", align="left")
-    impostors = _impostors(stack, engine, state, cvm)
+    impostors = _impostors(stack, engine, state, tee, cvm)
     return refusals(out, impostors, policy) and held and result.verdict == "accepted"
 
 
-def _serve(stack: ExitStack, engine: Engine, state: Path, append: str | None = None) -> tuple[SimulatedCvm, str]:
+def _serve(
+    stack: ExitStack, engine: Engine, state: Path, tee: str, append: str | None = None
+) -> tuple[SimulatedCvm, str]:
     from ..cvm_image import stand_in  # noqa: PLC0415 - help need not pay
     from ..cvm_image.service.server import Server  # noqa: PLC0415
-    from ..cvm_image.service.simulated import simulated_cvm  # noqa: PLC0415
+    from ..cvm_image.service.simulated import simulated_cvm, simulated_td  # noqa: PLC0415
 
-    launch = stand_in.stand_in_launch(append or stand_in.COMMAND_LINE)
-    cvm = simulated_cvm(engine, state_dir=state, launch=launch)
+    line = append or stand_in.COMMAND_LINE
+    if tee == "tdx":
+        cvm = simulated_td(engine, state_dir=state, command_line=line)
+    else:
+        cvm = simulated_cvm(engine, state_dir=state, launch=stand_in.stand_in_launch(line))
     return cvm, stack.enter_context(Server(cvm.app)).url
 
 
@@ -91,7 +96,9 @@ def _ask(out: Console, session: Session) -> bool:
     return bool(answer.text.strip())
 
 
-def _impostors(stack: ExitStack, engine: Engine, state: Path, cvm: SimulatedCvm) -> Iterator[tuple[str, Check, str]]:
+def _impostors(
+    stack: ExitStack, engine: Engine, state: Path, tee: str, cvm: SimulatedCvm
+) -> Iterator[tuple[str, Check, str]]:
     """What is wrong, the check that must refuse it, and where it is met."""
     from ..cvm_image.service.server import Server  # noqa: PLC0415 - help need not pay
     from ..cvm_image.stand_in import COMMAND_LINE  # noqa: PLC0415
@@ -109,8 +116,13 @@ def _impostors(stack: ExitStack, engine: Engine, state: Path, cvm: SimulatedCvm)
 
     own = keys.encode_key_configs([key.config for key in keys.generate_keys()])
     flipped = stack.enter_context(Server(Tampered(cvm.app, flip)))
-    yield "one flipped bit in the report", Check.SNP_REPORT_SIGNATURE, flipped.url
-    _, other = _serve(stack, engine, state, f"{COMMAND_LINE} debug")
-    yield "the same code with another command line", Check.SNP_MEASUREMENT, other
+    signature, code = (
+        (Check.TDX_QUOTE_SIGNATURE, Check.TDX_RTMR2)
+        if tee == "tdx"
+        else (Check.SNP_REPORT_SIGNATURE, Check.SNP_MEASUREMENT)
+    )
+    yield "one flipped bit in the evidence", signature, flipped.url
+    _, other = _serve(stack, engine, state, tee, f"{COMMAND_LINE} debug")
+    yield "the same code with another command line", code, other
     swapped = stack.enter_context(Server(Tampered(cvm.app, lambda bundle: replace(bundle, key_configs=own))))
     yield "somebody between, with keys of their own", Check.BINDING_KEY_CONFIG, swapped.url

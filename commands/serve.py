@@ -35,9 +35,8 @@ def _port(default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 @command.command("cvm")
 @click.option("--simulated", is_flag=True, help="On the simulated platform, whose evidence proves nothing.")
-@click.option(
-    "--product", type=click.Choice(["Milan", "Genoa", "Bergamo", "Turin"]), default="Genoa", show_default=True
-)
+@click.option("--tee", type=click.Choice(["snp", "tdx"]), default="snp", show_default=True, help="What is simulated.")
+@click.option("--product", type=click.Choice(_PRODUCTS), default="Genoa", show_default=True, help="Of SEV-SNP.")
 @click.option("--append", metavar="STR", help="Command line of the simulated launch.")
 @click.option("--state", metavar="DIR", help="Keys of the simulated platform; by default in the user's state folder.")
 @click.option("--write-policy", metavar="FILE", help="Write a policy that accepts exactly this machine.")
@@ -46,6 +45,7 @@ def _port(default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
 @_port(8443)
 def _cvm(  # noqa: PLR0917 - one parameter per option
     simulated: bool,
+    tee: str,
     product: str,
     append: str | None,
     state: str | None,
@@ -67,15 +67,18 @@ def _cvm(  # noqa: PLR0917 - one parameter per option
     from ..cvm_image.model import fetch_model  # noqa: PLC0415
     from ..cvm_image.service.engine.llama_cpp import LlamaCppEngine  # noqa: PLC0415
     from ..cvm_image.service.server import Server  # noqa: PLC0415
-    from ..cvm_image.service.simulated import closing, simulated_cvm  # noqa: PLC0415
+    from ..cvm_image.service.simulated import closing, simulated_cvm, simulated_td  # noqa: PLC0415
 
     with progress() as told:
         model = fetch_model(progress=told)
-    launch = stand_in.stand_in_launch(append if append is not None else stand_in.COMMAND_LINE)
+    line = append if append is not None else stand_in.COMMAND_LINE
+    folder = Path(state) if state else default_state_dir()
     with closing(LlamaCppEngine(model, threads=threads)) as engine:
-        cvm = simulated_cvm(
-            engine, state_dir=Path(state) if state else default_state_dir(), product=product, launch=launch
-        )
+        if tee == "tdx":
+            cvm = simulated_td(engine, state_dir=folder, command_line=line)
+        else:
+            launch = stand_in.stand_in_launch(line)
+            cvm = simulated_cvm(engine, state_dir=folder, product=product, launch=launch)
         server = Server(cvm.app, host=host, port=port)
         if write_policy:
             _write(write_policy, cvm.policy())

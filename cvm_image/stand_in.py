@@ -7,11 +7,15 @@ measurement, and a policy that names the measurement refuses it.
 
 from __future__ import annotations
 
-from hashlib import sha256
+from hashlib import sha256, sha384
 from pathlib import Path
 
+from ..attest import sim_ccel
+from ..attest.sim_tdx import SimulatedTd, SimulatedTdx
+from ..measurements.mrtd import PageOrder, mrtd
 from ..measurements.snp import SnpLaunch
-from ..measurements.synthetic_ovmf import synthetic_ovmf
+from ..measurements.synthetic_ovmf import synthetic_ovmf, synthetic_tdvf
+from ..measurements.tdvf import parse_tdvf
 
 COMMAND_LINE = "console=ttyS0 dokimos.simulated=1"
 """Command line of the stand-in."""
@@ -50,3 +54,14 @@ def stand_in_launch(append: str = COMMAND_LINE) -> SnpLaunch:
         vcpus=VCPUS,
         vcpu_type=VCPU_TYPE,
     )
+
+
+def stand_in_td(platform: SimulatedTdx, command_line: str = COMMAND_LINE) -> SimulatedTd:
+    """The stand-in as a TD with this command line, its event log beside it.
+
+    MRTD is that of the synthetic firmware; the kernel's event is the hash of the file, since it is no PE image.
+    """
+    firmware = parse_tdvf(synthetic_tdvf())
+    events = sim_ccel.direct_boot(sha384(KERNEL).digest(), command_line, code_manifest())
+    log = sim_ccel.write_ccel(events)
+    return platform.launch(mrtd(firmware, PageOrder.SINGLE_PASS), sim_ccel.registers(events), event_log=log)

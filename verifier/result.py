@@ -45,6 +45,11 @@ _PLATFORM_BITS = (
 )
 
 
+_STALE = (Check.SNP_CRL_FRESH, Check.TDX_ROOT_CRL_STALE, Check.TDX_PCK_CRL_STALE)
+_REVOKED = (Check.SNP_CRL_REVOKED, Check.TDX_PCK_REVOKED)
+"""The last check that looks at a revocation list, of each TEE."""
+
+
 class Verdict(StrEnum):
     """The one word that counts."""
 
@@ -109,9 +114,9 @@ class AttestationResult:
     def revocation(self) -> RevocationState:
         """What is known of revocation, by the checks: a list that is looked at ends with the check of its serials."""
         ran = {check.id: check.status for check in self.checks if check.status is not Status.SKIP}
-        if ran.get(Check.SNP_CRL_FRESH) is Status.FAIL:
+        if any(ran.get(check) is Status.FAIL for check in _STALE):
             return RevocationState.STALE
-        return RevocationState.CHECKED if Check.SNP_CRL_REVOKED in ran else RevocationState.NOT_CHECKED
+        return RevocationState.NOT_CHECKED if ran.keys().isdisjoint(_REVOKED) else RevocationState.CHECKED
 
     def raise_for_verdict(self) -> None:
         """Do nothing if accepted.

@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from starlette.applications import Starlette
 
 from ...attest.attester import Attester, SnpSource
+from ...attest.provider import EvidenceSource
 from ...attest.service import attestation_routes
+from ...attest.sim_tdx import SimulatedTdx
 from ...attest.simulator import SimulatedPlatform
-from ...evidence.snp import Product
 from ...measurements.snp import SnpLaunch, launch_digest
 from ...ohttp import keys
-from ..stand_in import code_manifest, stand_in_launch
+from ..stand_in import COMMAND_LINE, code_manifest, stand_in_launch, stand_in_td
 from .app import build_app
 from .config import runtime_config_sha256
 from .engine.base import Engine
@@ -29,21 +31,21 @@ class SimulatedCvm:
 
     Attributes:
         app: the service's ASGI application.
-        measurement: launch digest that its reports carry.
+        measurement: launch digest that its reports carry, or MRTD of its quotes.
         root_sha256: hash of the simulated root, which a policy must name.
+        rules: what a policy says of its processor's evidence: a table of TOML.
         runtime_config_sha256: digest of the configuration in its statement.
         image_sha256: digest of the image in its statement.
         key_configs: public keys of its gateway.
-        product: processor that is played.
     """
 
     app: Starlette
     measurement: bytes
     root_sha256: bytes
+    rules: str
     runtime_config_sha256: bytes
     image_sha256: bytes
     key_configs: bytes
-    product: Product
 
     def policy(self) -> str:
         """A policy that accepts exactly this machine, TOML."""
@@ -51,13 +53,7 @@ class SimulatedCvm:
             "# Accepts one simulated machine; it proves nothing about hardware.\n"
             "schema = 1\n"
             'name = "SIMULATED platform, for development only"\n\n'
-            "[snp]\n"
-            f'measurements = ["{self.measurement.hex()}"]\n'
-            f'simulated_roots = ["{self.root_sha256.hex()}"]\n'
-            f'products = ["{self.product}"]\n'
-            "require_chip_bound = true\n"
-            'revocation = "require"\n'
-            "vmpl = [0]\n\n"
+            f"{self.rules}\n"
             "[binding]\n"
             f'image_sha256 = ["{self.image_sha256.hex()}"]\n'
             f'runtime_config_sha256 = ["{self.runtime_config_sha256.hex()}"]\n'
@@ -86,15 +82,70 @@ def simulated_cvm(
     Raises:
         Error: the platform's state cannot be used, or the launch cannot be measured.
     """
-    limits = limits or GatewayLimits()
-    launch = launch or stand_in_launch()
     platform = SimulatedPlatform(state_dir, product=product)
-    guest = platform.launch(launch_digest(launch))
+    guest = platform.launch(launch_digest(launch or stand_in_launch()))
+    rules = (
+        "[snp]\n"
+        f'measurements = ["{guest.fields.measurement.hex()}"]\n'
+        f'simulated_roots = ["{platform.root_sha256.hex()}"]\n'
+        f'products = ["{platform.machine.product}"]\n'
+        "require_chip_bound = true\n"
+        'revocation = "require"\n'
+        "vmpl = [0]\n"
+    )
+    part = _Processor(SnpSource(guest, guest), guest.fields.measurement, platform.root_sha256, rules)
+    return _assemble(engine, part, limits or GatewayLimits(), epoch)
+
+
+def simulated_td(
+    engine: Engine,
+    *,
+    state_dir: Path,
+    command_line: str = COMMAND_LINE,
+    limits: GatewayLimits | None = None,
+    epoch: bytes | None = None,
+) -> SimulatedCvm:
+    """Launch the service in a TD on the simulated platform.
+
+    Args:
+        engine: who answers; it stays the caller's.
+        state_dir: keys of the simulated manufacturer.
+        command_line: of the stand-in.
+        limits: bounds of the gateway; None for the defaults.
+        epoch: marker of a log's checkpoint; None without a log.
+
+    Raises:
+        Error: the platform's state cannot be used.
+    """
+    platform = SimulatedTdx(state_dir)
+    td = stand_in_td(platform, command_line)
+    registers = "".join(f'rtmr{n} = ["{value.hex()}"]\n' for n, value in enumerate(td.fields.rtmrs))
+    rules = (
+        "[tdx]\n"
+        f'mrtd = ["{td.fields.mrtd.hex()}"]\n'
+        f"{registers}"
+        "require_event_log = true\n"
+        f'simulated_roots = ["{platform.root_sha256.hex()}"]\n'
+    )
+    part = _Processor(td, td.fields.mrtd, platform.root_sha256, rules)
+    return _assemble(engine, part, limits or GatewayLimits(), epoch)
+
+
+class _Processor(NamedTuple):
+    """What makes evidence, and what a policy has to say of it."""
+
+    source: EvidenceSource
+    measurement: bytes
+    root_sha256: bytes
+    rules: str
+
+
+def _assemble(engine: Engine, part: _Processor, limits: GatewayLimits, epoch: bytes | None) -> SimulatedCvm:
     gateway = Gateway(keys.generate_keys(), engine, limits=limits)
     config = runtime_config_sha256(engine.info, limits)
     image = sha256(code_manifest()).digest()
     attester = Attester(
-        SnpSource(guest, guest),
+        part.source,
         key_configs=gateway.key_configs,
         runtime_config_sha256=config,
         image_sha256=image,
@@ -102,12 +153,12 @@ def simulated_cvm(
     )
     return SimulatedCvm(
         app=build_app(gateway, attestation_routes(attester)),
-        measurement=guest.fields.measurement,
-        root_sha256=platform.root_sha256,
+        measurement=part.measurement,
+        root_sha256=part.root_sha256,
+        rules=part.rules,
         runtime_config_sha256=config,
         image_sha256=image,
         key_configs=gateway.key_configs,
-        product=platform.machine.product,
     )
 
 

@@ -1,4 +1,4 @@
-"""The simulated TDX platform writes what Intel's does, byte for byte, and is believed only by a policy that names it."""
+"""The simulated TDX platform writes what Intel's does byte for byte; only a policy that names it believes it."""
 
 from __future__ import annotations
 

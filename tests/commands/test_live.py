@@ -168,11 +168,15 @@ def test_what_cannot_be_done_has_its_exit_code(service, arguments, code):
     assert "Traceback" not in ran.stderr
 
 
-def test_the_demo_holds_in_all_its_parts_and_leaves_nothing_behind(tmp_path):
+@pytest.mark.parametrize(
+    ("tee", "checks"),
+    [("snp", ("snp.report.signature", "snp.measurement")), ("tdx", ("tdx.quote.signature", "tdx.rtmr2"))],
+)
+def test_the_demo_holds_in_all_its_parts_and_leaves_nothing_behind(tmp_path, tee, checks):
     environment = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "100", "NO_COLOR": "1"}
-    ran = _run("demo", "--quick", env=environment)
+    ran = _run("demo", "--quick", "--tee", tee, env=environment)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    for word in ("SIMULATED", "ACCEPTED", "All of it held.", "snp.report.signature", "snp.measurement"):
+    for word in ("SIMULATED", "ACCEPTED", "All of it held.", *checks):
         assert word in ran.stdout
     assert "binding.key_config" in ran.stdout
     assert list(tmp_path.iterdir()) == []
@@ -203,7 +207,7 @@ def test_the_demo_fails_when_one_refusal_does_not_happen(monkeypatch):
     from dokimos.cli import root  # noqa: PLC0415
     from dokimos.commands import demo_quick  # noqa: PLC0415
 
-    def impostors(stack, engine, state, cvm):
+    def impostors(stack, engine, state, tee, cvm):
         from dokimos.cvm_image.service.server import Server  # noqa: PLC0415
 
         server = stack.enter_context(Server(cvm.app))

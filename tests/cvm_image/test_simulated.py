@@ -13,7 +13,7 @@ from dokimos.cvm_image.service.config import runtime_config_sha256
 from dokimos.cvm_image.service.engine.base import EngineInfo
 from dokimos.cvm_image.service.gateway import GatewayLimits
 from dokimos.cvm_image.service.server import Server
-from dokimos.cvm_image.service.simulated import simulated_cvm
+from dokimos.cvm_image.service.simulated import simulated_cvm, simulated_td
 from dokimos.errors import Check, MaterialUnavailable, VerificationError
 from dokimos.verifier.policy import load_policy
 
@@ -65,6 +65,17 @@ def test_another_command_line_model_limit_or_root_is_refused_by_its_check(state,
     lax = simulated_cvm(Mute(), state_dir=state, limits=GatewayLimits(window=9999))
     assert _refused_by(lax, policy) is Check.BINDING_RUNTIME_CONFIG
     assert _refused_by(simulated_cvm(Mute(), state_dir=tmp_path), policy) is Check.SNP_CA_PINNED
+
+
+def test_a_simulated_td_is_accepted_by_its_own_policy_and_by_no_other(state, policy):
+    own = load_policy(simulated_td(Mute(), state_dir=state).policy())
+    again = simulated_td(Mute(), state_dir=state)
+    with Server(again.app) as server, Session.open(server.url, own) as session:
+        assert session.bundle.key_configs == again.key_configs
+        assert session.result.simulated
+    assert _refused_by(simulated_td(Mute(), state_dir=state, command_line="console=ttyS0"), own) is Check.TDX_RTMR2
+    assert _refused_by(simulated_cvm(Mute(), state_dir=state), own) is Check.SNP_CA_PINNED
+    assert _refused_by(again, policy) is Check.TDX_ROOT_PINNED
 
 
 def test_every_limit_and_every_word_about_the_engine_moves_the_configurations_digest():
