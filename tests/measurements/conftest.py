@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from dokimos.cvm_image.assemble.deb import unpack
+from dokimos.cvm_image.boot.emulated import qemu_tools
+from dokimos.cvm_image.boot.machine import qemu_command
+from dokimos.cvm_image.lock import read_lock
+from dokimos.cvm_image.profile import lock_path
 from dokimos.cvm_image.store import Store
+from dokimos.errors import MaterialUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,10 +77,7 @@ def debian(tmp_path_factory, loud_skip) -> Callable[[str], bytes]:
 @pytest.fixture(scope="session")
 def qemu(loud_skip) -> list[str]:
     """How the image builder's QEMU is called, or a loud skip where it is not in the store."""
-    from dokimos.commands.tdx_launch import _qemu_command  # noqa: PLC0415
-    from dokimos.errors import MaterialUnavailable  # noqa: PLC0415
-
     try:
-        return _qemu_command("auto")
+        return qemu_command(qemu_tools(read_lock(lock_path("cpu")), Store(), lambda *_: None))
     except MaterialUnavailable:
         loud_skip("QEMU is not in the store: ACPI tables NOT READ", "test_acpi_qtest")
