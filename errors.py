@@ -236,6 +236,11 @@ class Check(StrEnum):
     TDX_TCB_ADVISORIES = "tdx.tcb.advisories"
     TDX_COLLATERAL_EVALUATION_NUMBER = "tdx.collateral.evaluation_number"
     TDX_COLLATERAL_AGE = "tdx.collateral.age"
+    # The vTPM's quote of a paravisor, which speaks for the guest above it
+    VTPM_HCL_BINDING = "vtpm.hcl.binding"
+    VTPM_QUOTE_SIGNATURE = "vtpm.quote.signature"
+    VTPM_QUOTE_NONCE = "vtpm.quote.nonce"
+    VTPM_QUOTE_PCR_DIGEST = "vtpm.quote.pcr_digest"
     # Binding of keys to the report
     BINDING_PROFILE = "binding.profile"
     BINDING_ROLE = "binding.role"

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from ..codec import pem_or_der, unhex
-from ..errors import Error, ExitCode, MalformedEvidence, MaterialUnavailable, UsageError, VerificationError
+from ..errors import (
+    Error,
+    ExitCode,
+    MalformedEvidence,
+    MaterialUnavailable,
+    UnsupportedEvidence,
+    UsageError,
+    VerificationError,
+)
 from .render import console, parse_time, print_json, read_file
 
 if TYPE_CHECKING:
@@ -236,9 +244,11 @@ def _report(data: bytes) -> tuple[bytes, bytes | None]:
     """The report, and the REPORT_DATA that its wrapping demands."""
     if data[:4] != b"HCLA":
         return data, None
-    from ..evidence.azure_hcl import parse_hcl_report  # noqa: PLC0415
+    from ..evidence.azure_hcl import HclReportType, parse_hcl_report  # noqa: PLC0415
 
     hcl = parse_hcl_report(data)
+    if hcl.type is not HclReportType.SNP:
+        raise UnsupportedEvidence("the HCL report is of a TD, not of an SEV-SNP guest")
     return hcl.report, hcl.expected_report_data()
 
 

@@ -102,7 +102,7 @@ def test_hcl_binding_uses_the_hash_that_the_report_names():
         assert hcl.expected_report_data() == hashlib.new(name, b"{}").digest().ljust(64, b"\0")
 
 
-@pytest.mark.parametrize("bad", [{"version": 3}, {"request": 1}, {"kind": 4}, {"hashing": 4}])
+@pytest.mark.parametrize("bad", [{"version": 3}, {"request": 1}, {"kind": 3}, {"hashing": 4}])
 def test_hcl_of_another_kind_is_unsupported(bad):
     with pytest.raises(UnsupportedEvidence):
         azure_hcl.parse_hcl_report(_hcl(**bad))

@@ -1,4 +1,4 @@
-"""Any bytes are what stands around a report (certificate table, HCL report, ID block), or one of our errors."""
+"""Any bytes are what stands around a report (certificate table, HCL report, vTPM quote, ID block), or our error."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from dokimos.errors import Error
 from dokimos.evidence.azure_hcl import parse_hcl_report
 from dokimos.evidence.cert_table import encode_cert_table, parse_cert_table
 from dokimos.evidence.id_block import encode_key, parse_auth_info, parse_id_block, parse_key, parse_signature
+from dokimos.evidence.tpm_quote import parse_tpm_quote
 
 _KEY = encode_key(1, 2)
 _SIGNATURE = bytes(range(48)).ljust(72, b"\0") * 2 + bytes(368)
 _HCL = b"HCLA" + struct.pack("<III16s", 2, 1184, 2, b"") + bytes(1184) + struct.pack("<IIIII", 22, 1, 2, 1, 2) + b"{}"
 
+_TPM = struct.pack(">IHHH8xI5xQIHB3sH", 0xFF544347, 0x8018, 0, 0, 1, 1, 1, 11, 3, b"\xff\xff\xff", 32) + bytes(32)
+
 SEEDS: list[bytes] = [
+    _TPM,
     encode_cert_table({UUID(int=1): b"one", UUID(int=2): b"two"}),
     _HCL,
     bytes(80) + struct.pack("<IIQ", 1, 0, 0x30000),
@@ -33,6 +37,6 @@ def one_input(data: bytes) -> None:
             raise AssertionError("a table changed on its way")
     with contextlib.suppress(Error):
         parse_hcl_report(data).expected_report_data()
-    for parse in (parse_id_block, parse_key, parse_auth_info, parse_signature):
+    for parse in (parse_id_block, parse_key, parse_auth_info, parse_signature, parse_tpm_quote):
         with contextlib.suppress(Error):
             parse(data)
