@@ -133,16 +133,22 @@ class TdxHierarchy:
 
 def current_documents(pck: PckFields, td: TdFields, at: datetime) -> tuple[TcbInfoFields, QeIdentityFields]:
     """A TCB info and a QE identity by which a platform and its TDX module are up to date."""
-    window = {"issue_date": at - _SKEW, "next_update": at + _COLLATERAL_DAYS}
+    issued, due = at - _SKEW, at + _COLLATERAL_DAYS
     version, isvsvn = td.tee_tcb_svn[1], td.tee_tcb_svn[0]
+    # A module of version 1.5 or later has levels of its own, so that the platform's say nothing of its SVN and version.
     tdx = td.tee_tcb_svn if version == 0 else bytes((0, 0, *td.tee_tcb_svn[2:]))
     level = LevelFields(sgx=pck.components, pcesvn=pck.pcesvn, tdx=tuple(tdx), status="UpToDate")
     module = ModuleFields(id=f"TDX_{version:02X}", levels=(IsvLevelFields(isvsvn=isvsvn, status="UpToDate"),))
     info = TcbInfoFields(
-        fmspc=pck.fmspc, pceid=pck.pceid, levels=(level,), modules=(module,) if version else (), **window
+        issue_date=issued,
+        next_update=due,
+        fmspc=pck.fmspc,
+        pceid=pck.pceid,
+        levels=(level,),
+        modules=(module,) if version else (),
     )
     levels = (IsvLevelFields(isvsvn=4, status="UpToDate"),)
-    return info, QeIdentityFields(levels=levels, mrsigner=QE_MRSIGNER, **window)
+    return info, QeIdentityFields(issue_date=issued, next_update=due, levels=levels, mrsigner=QE_MRSIGNER)
 
 
 class SimulatedTdx:

@@ -1,8 +1,8 @@
 """Reports through configfs-tsm, the interface of Linux 6.7 and later that all confidential guests share.
 
 Source: Linux, Documentation/ABI/testing/configfs-tsm-report.  A request is a folder of its own: one writes the 64 bytes
-into ``inblob`` and reads the report from ``outblob`` and the host's certificate table from ``auxblob``.  ``generation``
-counts the writes, so that a reader notices when somebody else wrote into its folder in between.
+into ``inblob`` and reads the report or quote from ``outblob``, and the host's certificate table from ``auxblob``.
+``generation`` counts the writes, so that a reader notices when somebody else wrote into its folder in between.
 
 Not confirmed on hardware: tested against a stand-in for the kernel.
 """
@@ -13,18 +13,22 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from ..errors import MaterialUnavailable, UnsupportedEvidence, UsageError
+from ..errors import MalformedEvidence, MaterialUnavailable, UnsupportedEvidence, UsageError
 from ..evidence.cert_table import MAX_SIZE
 from ..evidence.snp import REPORT_SIZE
+from ..evidence.tdx import QUOTE_MAX, parse_quote
 from .provider import REPORT_DATA_SIZE, VMPLS, Quote
 
 DEFAULT_ROOT = Path("/sys/kernel/config/tsm/report")
 """Where the kernel puts it."""
 PROVIDER = "sev_guest"
 """The kernel's name for SEV-SNP in the attribute ``provider``."""
+TD_PROVIDER = "tdx_guest"
+"""The kernel's name for TDX."""
 
 _ATTEMPTS = 3
 _REPORT_DATA = slice(0x50, 0x90)
@@ -78,8 +82,31 @@ class _ConflictError(Exception):
     """Somebody else wrote into the request, or the kernel was busy: worth another try."""
 
 
-class TsmProvider:
-    """A :class:`~dokimos.attest.provider.Provider` on configfs-tsm.
+class _Request(NamedTuple):
+    """What is asked of the kernel.
+
+    Attributes:
+        provider: who must answer.
+        inblob: the 64 bytes.
+        level: privilege level, or None where the provider has none.
+        limit: largest answer in bytes.
+        carried: the 64 bytes that an answer carries.
+    """
+
+    provider: str
+    inblob: bytes
+    level: int | None
+    limit: int
+    carried: Callable[[bytes], bytes]
+
+
+class _Answer(NamedTuple):
+    outblob: bytes
+    auxblob: bytes | None
+
+
+class _Tsm:
+    """Requests to configfs-tsm; what several providers of evidence share.
 
     Args:
         root: the folder ``tsm/report`` of configfs.
@@ -93,31 +120,28 @@ class TsmProvider:
         self._root = root
         self._files = files or KernelConfigFs()
 
-    def report(self, report_data: bytes, *, vmpl: int = 0) -> Quote:
-        """A fresh report; see :class:`~dokimos.attest.provider.Provider`.
+    def _ask(self, request: _Request) -> _Answer:
+        """The kernel's answer.
 
         Raises:
-            UsageError: not 64 bytes, or a level other than 0 to 3.
-            UnsupportedEvidence: the guest is not an SEV-SNP one.
-            MaterialUnavailable: the kernel gave no report, or none of these bytes after three attempts.
+            UnsupportedEvidence: another provider answers.
+            MaterialUnavailable: no answer, or none of these bytes after three attempts.
         """
-        if len(report_data) != REPORT_DATA_SIZE or vmpl not in VMPLS:
-            raise UsageError(f"a report takes {REPORT_DATA_SIZE} bytes of report_data and a VMPL of 0 to 3")
         for _ in range(_ATTEMPTS):
             try:
-                return self._attempt(report_data, vmpl)
+                return self._attempt(request)
             except _ConflictError:
                 continue
             except OSError as exc:
                 raise MaterialUnavailable(f"{self.name}: {exc.strerror or exc} ({self._root})") from exc
         raise MaterialUnavailable(f"{self.name}: {_ATTEMPTS} requests in a row were disturbed by others")
 
-    def _attempt(self, report_data: bytes, vmpl: int) -> Quote:
+    def _attempt(self, request: _Request) -> _Answer:
         # A name of its own for each request: two threads never share a folder, let alone two processes.
         folder = self._root / f"dokimos-{secrets.token_hex(8)}"
         self._files.mkdir(folder)
         try:
-            return self._request(folder, report_data, vmpl)
+            return self._exchange(folder, request)
         except OSError as exc:
             if exc.errno in (errno.EBUSY, errno.EAGAIN):
                 raise _ConflictError from exc
@@ -126,24 +150,25 @@ class TsmProvider:
             with contextlib.suppress(OSError):  # the report is there or another error is on its way
                 self._files.rmdir(folder)
 
-    def _request(self, folder: Path, report_data: bytes, vmpl: int) -> Quote:
+    def _exchange(self, folder: Path, request: _Request) -> _Answer:
         provider = self._files.read(folder / "provider", 64).strip().decode("ascii", "replace")
-        if provider != PROVIDER:
-            raise UnsupportedEvidence(f"{self.name}: the provider is {provider!r}; only {PROVIDER!r} is supported")
+        if provider != request.provider:
+            raise UnsupportedEvidence(
+                f"{self.name}: the provider is {provider!r}; only {request.provider!r} is supported"
+            )
         before = self._generation(folder)
-        self._files.write(folder / "privlevel", str(vmpl).encode())
-        self._files.write(folder / "inblob", report_data)
-        report = self._files.read(folder / "outblob", REPORT_SIZE + 1)
+        if request.level is not None:
+            self._files.write(folder / "privlevel", str(request.level).encode())
+        self._files.write(folder / "inblob", request.inblob)
+        out = self._files.read(folder / "outblob", request.limit + 1)
         table = self._auxblob(folder)
-        # Two writes of ours.  The kernel takes an inblob when the file is closed, where a failure is not told, so the
-        # report itself is looked at as well.
-        if self._generation(folder) != before + 2:
+        # Our own writes.  The kernel takes an inblob when the file is closed, where a failure is not told, so the
+        # answer itself is looked at as well.
+        if self._generation(folder) != before + (1 if request.level is None else 2):
             raise _ConflictError
-        if len(report) != REPORT_SIZE:
-            raise MaterialUnavailable(f"{self.name}: a report of another size than {REPORT_SIZE} bytes")
-        if report[_REPORT_DATA] != report_data:
+        if request.carried(out) != request.inblob:
             raise _ConflictError
-        return Quote(report, table)
+        return _Answer(out, table)
 
     def _generation(self, folder: Path) -> int:
         text = self._files.read(folder / "generation", 32).strip()
@@ -158,3 +183,49 @@ class TsmProvider:
         except OSError:
             return None
         return table if 0 < len(table) <= MAX_SIZE else None
+
+
+class TsmProvider(_Tsm):
+    """A :class:`~dokimos.attest.provider.Provider` on configfs-tsm; arguments as :class:`_Tsm`."""
+
+    def report(self, report_data: bytes, *, vmpl: int = 0) -> Quote:
+        """A fresh report; see :class:`~dokimos.attest.provider.Provider`.
+
+        Raises:
+            UsageError: not 64 bytes, or a level other than 0 to 3.
+            UnsupportedEvidence: the guest is not an SEV-SNP one.
+            MaterialUnavailable: the kernel gave no report, or none of these bytes after three attempts.
+        """
+        if len(report_data) != REPORT_DATA_SIZE or vmpl not in VMPLS:
+            raise UsageError(f"a report takes {REPORT_DATA_SIZE} bytes of report_data and a VMPL of 0 to 3")
+        return Quote(*self._ask(_Request(PROVIDER, report_data, vmpl, REPORT_SIZE, self._carried)))
+
+    def _carried(self, report: bytes) -> bytes:
+        if len(report) != REPORT_SIZE:
+            raise MaterialUnavailable(f"{self.name}: a report of another size than {REPORT_SIZE} bytes")
+        return report[_REPORT_DATA]
+
+
+class TsmTdProvider(_Tsm):
+    """Quotes of a TD through configfs-tsm; arguments as :class:`_Tsm`.
+
+    The host's quoting service makes the quote, so that this takes longer than a report and may fail for its reasons.
+    """
+
+    def quote(self, report_data: bytes) -> bytes:
+        """A fresh quote, as the kernel gives it.
+
+        Raises:
+            UsageError: not 64 bytes.
+            UnsupportedEvidence: the guest is not a TD.
+            MaterialUnavailable: the kernel gave no quote, or none of these bytes after three attempts.
+        """
+        if len(report_data) != REPORT_DATA_SIZE:
+            raise UsageError(f"a quote takes {REPORT_DATA_SIZE} bytes of report_data")
+        return self._ask(_Request(TD_PROVIDER, report_data, None, QUOTE_MAX, self._carried)).outblob
+
+    def _carried(self, quote: bytes) -> bytes:
+        try:
+            return parse_quote(quote).body.report_data
+        except (MalformedEvidence, UnsupportedEvidence) as exc:
+            raise MaterialUnavailable(f"{self.name}: what the kernel gave is no quote: {exc}") from exc

@@ -11,11 +11,13 @@ import pytest
 from dokimos.attest import sev_guest
 from dokimos.attest.host import HostPlatform, detect, endorsements_of
 from dokimos.attest.sev_guest import SevGuestProvider
+from dokimos.attest.sim_tdx import SimulatedTdx
 from dokimos.attest.simulator import SimulatedPlatform
-from dokimos.attest.tsm import TsmProvider
+from dokimos.attest.tsm import TsmProvider, TsmTdProvider
 from dokimos.errors import MaterialUnavailable, UnsupportedEvidence, UsageError
 from dokimos.evidence.cert_table import VCEK, encode_cert_table
 from dokimos.evidence.snp import SigningKey
+from dokimos.evidence.tdx import parse_quote
 
 _DATA = bytes(range(64))
 
@@ -107,6 +109,64 @@ def test_a_busy_kernel_is_asked_again_and_another_error_is_told(guest, tmp_path)
         with pytest.raises(MaterialUnavailable, match="not allowed"):
             TsmProvider(tmp_path, kernel).report(_DATA)
         assert kernel.folders == {}
+
+
+class TdKernel(Kernel):
+    """configfs-tsm in a TD: no privilege level, no certificate table, quotes from the host's service."""
+
+    def __init__(self, td):
+        super().__init__(td, provider=b"tdx_guest\n")
+        self.aux = False
+        self.garbage = None
+
+    def write(self, path, data):
+        assert path.name == "inblob"
+        super().write(path, data)
+
+    def read(self, path, limit):
+        if path.name != "outblob":
+            return super().read(path, limit) if path.name != "auxblob" else b""
+        self._fail("outblob")
+        request = self.folders[path.parent]
+        if self.disturb:
+            self.disturb -= 1
+            request["generation"] += 1
+        return (self.garbage or self.guest.quote(request["inblob"]))[:limit]
+
+
+@pytest.fixture(scope="module")
+def td(tmp_path_factory):
+    return SimulatedTdx(tmp_path_factory.mktemp("tdx")).launch(bytes(48), (bytes(48),) * 4)
+
+
+def test_a_quote_of_a_td_is_whole_carries_the_data_and_leaves_no_request_behind(td, tmp_path):
+    kernel = TdKernel(td)
+    assert parse_quote(TsmTdProvider(tmp_path, kernel).quote(_DATA)).body.report_data == _DATA
+    kernel.disturb = 1
+    assert TsmTdProvider(tmp_path, kernel).quote(_DATA)
+    kernel.disturb = 99
+    with pytest.raises(MaterialUnavailable, match="disturbed"):
+        TsmTdProvider(tmp_path, kernel).quote(_DATA)
+    assert kernel.folders == {}
+
+
+def test_what_is_no_quote_or_of_another_request_is_never_taken(td, tmp_path):
+    kernel = TdKernel(td)
+    kernel.garbage = b"\x04\0" + bytes(100)
+    with pytest.raises(MaterialUnavailable, match="no quote"):
+        TsmTdProvider(tmp_path, kernel).quote(_DATA)
+    kernel.garbage = td.quote(bytes(64))
+    with pytest.raises(MaterialUnavailable, match="disturbed"):
+        TsmTdProvider(tmp_path, kernel).quote(_DATA)
+    with pytest.raises(UsageError):
+        TsmTdProvider(tmp_path, kernel).quote(bytes(63))
+
+
+def test_a_td_and_an_snp_guest_are_not_taken_for_each_other(td, guest, tmp_path):
+    with pytest.raises(UnsupportedEvidence, match="tdx_guest"):
+        TsmProvider(tmp_path, TdKernel(td)).report(_DATA)
+    with pytest.raises(UnsupportedEvidence, match="sev_guest"):
+        TsmTdProvider(tmp_path, Kernel(guest)).quote(_DATA)
 
 
 def test_a_guest_of_another_technology_is_unsupported(guest, tmp_path):
