@@ -124,7 +124,9 @@ def generator(name: str) -> ModuleType:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One folder for each document, with the files that are not evidence."""
-    from dokimos.measurements.synthetic_ovmf import synthetic_ovmf  # noqa: PLC0415 - this module must import without
+    from dokimos.attest.sim_ccel import direct_boot, write_ccel  # noqa: PLC0415 - this module must import without
+    from dokimos.measurements.synthetic_ovmf import synthetic_ovmf, synthetic_tdvf  # noqa: PLC0415
+    from dokimos.measurements.synthetic_pe import synthetic_kernel  # noqa: PLC0415
 
     made = {}
     for document in DOCUMENTS:
@@ -132,6 +134,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (folder / "OVMF.fd").write_bytes(synthetic_ovmf())
         (folder / "vmlinuz").write_bytes(b"kernel" * 1000)
         (folder / "initrd.img").write_bytes(b"initrd" * 1000)
+        (folder / "tdvf.fd").write_bytes(synthetic_tdvf())
+        (folder / "bzImage").write_bytes(synthetic_kernel())
+        (folder / "ccel.bin").write_bytes(write_ccel(direct_boot(bytes(48), "", b"")))
     return made
 
 
