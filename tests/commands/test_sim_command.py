@@ -87,3 +87,27 @@ def test_misuse_writes_nothing(state, tmp_path, options):
     assert ran.returncode in (ExitCode.USAGE, ExitCode.MALFORMED)
     assert not (tmp_path / "out").exists()
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("td15", [False, True])
+def test_a_simulated_td_is_written_whole_and_its_collateral_can_be_inspected(state, tmp_path, td15):
+    from dokimos.endorsements.collateral_bundle import parse_collateral  # noqa: PLC0415
+    from dokimos.evidence.tdx import parse_quote  # noqa: PLC0415
+
+    options = ["--rtmr", f"2={'cd' * 48}", "--report-data", "01" * 64, *(["--td15"] if td15 else [])]
+    ran = _run("sim", "tdx", "--state", state, "--mrtd", _MEASUREMENT, *options, "-o", tmp_path / "td")
+    assert ran.returncode == 0, ran.stderr
+    assert "SIMULATED" in ran.stderr
+    quote = parse_quote((tmp_path / "td/quote.bin").read_bytes())
+    assert (quote.body.mrtd.hex(), quote.body.rtmrs[2].hex()) == (_MEASUREMENT, "cd" * 48)
+    assert (quote.version, quote.body.tee_tcb_svn2 is not None) == ((5, True) if td15 else (4, False))
+    assert parse_collateral((tmp_path / "td/collateral.json").read_bytes()).pck_crl
+    assert _run("endorsements", "inspect", tmp_path / "td/collateral.json").returncode == 0
+
+
+@pytest.mark.parametrize("wrong", [["--rtmr", "4=00"], ["--rtmr", "x"], ["--rtmr", "1=00"], ["--mrtd", "00"]])
+def test_a_register_that_is_none_is_said_and_nothing_is_written(state, tmp_path, wrong):
+    ran = _run("sim", "tdx", "--state", state, *wrong, "-o", tmp_path / "td")
+    assert ran.returncode in (ExitCode.USAGE, ExitCode.MALFORMED)
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "td").exists()
