@@ -108,9 +108,9 @@ def _show(found: TdxMeasurements) -> None:
     table.add_column("register", no_wrap=True)
     table.add_column("value", overflow="fold")
     table.add_column("basis")
-    for order, value in (("single-pass", found.mrtd_single_pass), ("two-pass", found.mrtd_two_pass)):
+    for order, mrtd in (("single-pass", found.mrtd_single_pass), ("two-pass", found.mrtd_two_pass)):
         mark = "" if order == str(found.order) else "[dim]"
-        table.add_row(f"{mark}MRTD, {order}", f"{mark}{value.hex()}", f"{mark}{MRTD_BASIS[order]}")
+        table.add_row(f"{mark}MRTD, {order}", f"{mark}{mrtd.hex()}", f"{mark}{MRTD_BASIS[order]}")
     if found.profile:
         for register, value in enumerate((found.rtmr0, found.rtmr1, found.rtmr2)):
             text = value.hex() if value else "[yellow]event-level only[/]"

@@ -11,7 +11,7 @@ does not tell.  The drivers lie in an LZMA-compressed volume, and what they name
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -36,6 +36,11 @@ _VERSION = re.compile(
     rb"(?:edk2-stable(20\d\d)(\d\d)|2\x000\x00(\d)\x00(\d)\x00[.]\x00(\d)\x00(\d)\x00(?=[-~+]\x00|\x00\x00))"
 )
 _SEPARATOR_FIXED: Final = (2024, 11)
+_NAMED_KERNEL: Final = b"etc/boot/\0"
+_FW_CFG: Final = b"QEMU FW CFG\0"
+_BOOT_MENU: Final = "BootManagerMenuApp\0".encode("utf-16-le")
+_PREFIX: Final = b"\0initrd=initrd \0"
+_SECURE_BOOT: Final = "SecureBootEnable\0".encode("utf-16-le")
 
 
 class InitrdOption(StrEnum):
@@ -120,40 +125,34 @@ def detect_profile(image: bytes, generation: Generation | None = None) -> Firmwa
         return any(mark in part for part in parts)
 
     version = next((found for part in parts if (found := _version(part))), None)
-    drivers = {
-        "measured_boot": has(MEASURED_BOOT.bytes_le),
-        "smbios": has(SMBIOS_MEASUREMENT.bytes_le),
-        "secure_boot": has("SecureBootEnable\0".encode("utf-16-le")),
-    }
-    text = f"{version[0]}.{version[1]:02}" if version else None
-    if generation:
-        return replace(named_profile(generation), **drivers, version=text)
-    named_kernel, fw_cfg = has(b"etc/boot/\0"), has(b"QEMU FW CFG\0")
-    boot_menu_app = has("BootManagerMenuApp\0".encode("utf-16-le"))
-    prefix = has(b"\0initrd=initrd \0")
-    name = _generation(named_kernel, boot_menu_app or fw_cfg, prefix, version, drivers["measured_boot"])
-    return FirmwareProfile(
-        name=name,
-        late_separator=0 if name is Generation.PRE_202411 else 1,
-        named_kernel=named_kernel,
-        initrd_option=InitrdOption.PREFIX if prefix else InitrdOption.SUFFIX,
-        fw_cfg=fw_cfg,
-        boot_menu_app=boot_menu_app,
-        version=text,
-        **drivers,
+    told = generation or _generation(has, version)
+    profile = named_profile(told)
+    if generation is None:
+        profile = replace(
+            profile,
+            named_kernel=has(_NAMED_KERNEL),
+            fw_cfg=has(_FW_CFG),
+            boot_menu_app=has(_BOOT_MENU),
+            initrd_option=InitrdOption.PREFIX if has(_PREFIX) else InitrdOption.SUFFIX,
+        )
+    return replace(
+        profile,
+        measured_boot=has(MEASURED_BOOT.bytes_le),
+        smbios=has(SMBIOS_MEASUREMENT.bytes_le),
+        secure_boot=has(_SECURE_BOOT),
+        version=f"{version[0]}.{version[1]:02}" if version else None,
     )
 
 
-def _generation(
-    named_kernel: bool, menu: bool, prefix: bool, version: tuple[int, int] | None, measured: bool
-) -> Generation:
-    if prefix:
+def _generation(has: Callable[[bytes], bool], version: tuple[int, int] | None) -> Generation:
+    """The latest generation of which the image has a mark."""
+    if has(_PREFIX):
         return Generation.STABLE_202508
-    if menu:
+    if has(_FW_CFG) or has(_BOOT_MENU):
         return Generation.STABLE_202505
-    if named_kernel:
+    if has(_NAMED_KERNEL):
         return Generation.STABLE_202502
-    if version is None and measured:
+    if version is None and has(MEASURED_BOOT.bytes_le):
         raise UnsupportedEvidence(
             "firmware: it is older than edk2-stable202502 and does not say its version, so that the register of its "
             f"second separator cannot be told; name its profile, {Generation.PRE_202411} or {Generation.STABLE_202411}"
