@@ -78,6 +78,7 @@ def debian(tmp_path_factory, loud_skip) -> Callable[[str], bytes]:
 def qemu(loud_skip) -> list[str]:
     """How the image builder's QEMU is called, or a loud skip where it is not in the store."""
     try:
-        return qemu_command(qemu_tools(read_lock(lock_path("cpu")), Store(), lambda *_: None))
+        tools = qemu_tools(read_lock(lock_path("cpu")), Store(), lambda *_: None)
     except MaterialUnavailable:
-        loud_skip("QEMU is not in the store: ACPI tables NOT READ", "test_acpi_qtest")
+        tools = loud_skip("QEMU is not in the store: ACPI tables NOT READ", "test_acpi_qtest")
+    return qemu_command(tools)
