@@ -50,6 +50,7 @@ def _rows(vectors: Path | None) -> list[str]:
     figures = [
         *_load("bench_verify").figures(vectors),
         *_load("bench_measure").figures(),
+        *_load("bench_tdx").figures(vectors),
         *_load("bench_ohttp").figures(),
         *_load("bench_build").figures(),
     ]
