@@ -184,7 +184,7 @@ def rtmr0_events(
         note = "the entry of db by which the image was allowed"
         events.append(expected("authority", EventKind.VARIABLE_AUTHORITY, "authority db", None, note=note))
     if profile.smbios:
-        note = "the SMBIOS tables that QEMU makes, filtered by the firmware"
+        note = "the SMBIOS tables that QEMU makes of machine and host processor, filtered by the firmware"
         events.append(expected("smbios", EventKind.OTHER, "SMBIOS tables", None, note=note))
     events += _boot_events(profile, direct=direct)
     if profile.late_separator == 0:

@@ -7,11 +7,16 @@ import subprocess
 import sys
 
 import pytest
+from click import Choice
 
 from dokimos.attest.sim_ccel import LogEvent, direct_boot, write_ccel
+from dokimos.commands.measure_tdx import tdx as measure_tdx
 from dokimos.errors import ExitCode
 from dokimos.evidence.ccel import EventType
+from dokimos.measurements.firmware_profile import Generation
+from dokimos.measurements.mrtd import PageOrder
 from dokimos.measurements.ovmf import PAGE
+from dokimos.measurements.qemu_kernel import KernelForm
 from dokimos.measurements.rtmr import AcpiTables, sha384
 from dokimos.measurements.synthetic_ovmf import synthetic_tdvf
 from dokimos.measurements.synthetic_pe import synthetic_kernel, synthetic_uki
@@ -113,6 +118,13 @@ def test_options_of_host_and_firmware_reach_the_computation(files):
         other = _measure(*_boot(files), *option, "--json")
         assert other.returncode == 0, other.stderr
         assert json.loads(other.stdout) != json.loads(base.stdout), option
+
+
+def test_the_choices_of_the_options_are_those_of_the_computation():
+    choices = {option.name: option.type.choices for option in measure_tdx.params if isinstance(option.type, Choice)}
+    assert list(choices["firmware_profile"]) == list(Generation)
+    assert set(choices["kernel_form"]) == set(KernelForm)
+    assert set(choices["page_order"]) == set(PageOrder)
 
 
 def test_a_unified_image_is_measured(files):
