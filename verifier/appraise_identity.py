@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from ..errors import Check, Status
 from ..evidence.snp import VMPL_HOST, SigningKey
-from .finding import ABI, Finding, Rule, Rules, Subject, exact, held, not_asked, skipped
+from .finding import ABI, Finding, ReportData, Rule, Rules, Subject, exact, held, not_asked, skipped
 
 _VCEK = "57230"
 _OID = "1.3.6.1.4.1.3704.1"
@@ -32,19 +32,9 @@ def _measurement(subject: Subject) -> Finding:
 
 
 def _report_data(subject: Subject) -> Finding:
-    policy, given, actual = subject.policy, subject.report_data, subject.report.report_data
-    if policy.wants_binding() and given is None:
-        message = "the policy demands the binding, and the caller gave no expected value"
-        return Finding(Status.FAIL, None, actual, message)
-    wanted = [given] if given is not None else []
-    if policy.report_data:
-        wanted.append(policy.report_data)
-    if policy.report_data_prefix is not None:
-        wanted.append(policy.report_data_prefix.ljust(64, b"\0"))
-    if not wanted:
-        return skipped("neither the policy nor the caller expects a value", actual=actual)
-    expected = wanted[0] if len(set(wanted)) == 1 else tuple(wanted)
-    return held(set(wanted) == {actual}, "REPORT_DATA is not the expected", expected=expected, actual=actual)
+    policy = subject.policy
+    wanted = ReportData(policy.report_data, policy.report_data_prefix, policy.wants_binding(), subject.report_data)
+    return wanted.find(subject.report.report_data, "REPORT_DATA")
 
 
 def _host_data(subject: Subject) -> Finding:

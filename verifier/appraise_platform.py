@@ -6,23 +6,17 @@ from collections.abc import Callable
 
 from ..errors import Check, Status
 from ..evidence.snp import FirmwareVersion, GuestPolicy, PlatformInfo, Tcb
-from .finding import ABI, Finding, Rule, Rules, Subject, held, not_asked, skipped
+from .finding import ABI, Finding, Rule, Rules, Subject, held, not_asked, one_bit, reported
 from .floors import AS_OF, SHIPPED, Floor, TcbMinimum, floors_for
 from .policy_keys import Version
-from .policy_rules import BitRule, ReservedRule
+from .policy_rules import BitRule
 from .snp_policy import FloorRule
-
-
-def _bit(rule: BitRule, bit: bool, name: str) -> Finding:
-    if rule is BitRule.ANY:
-        return skipped("the policy accepts both values", actual=int(bit))
-    return held(rule.allows(bit), f"{name} is {int(bit)}", expected=str(rule), actual=int(bit))
 
 
 def _policy_bit(check: Check, place: int, name: str) -> Rule:
     def find(subject: Subject) -> Finding:
         rule: BitRule = getattr(subject.policy.policy, name)
-        return _bit(rule, getattr(subject.report.policy, name), f"POLICY.{name.upper()}")
+        return one_bit(rule, getattr(subject.report.policy, name), f"POLICY.{name.upper()}")
 
     return Rule(check, f"{ABI}, 0x008, bit {place}", find)
 
@@ -30,37 +24,28 @@ def _policy_bit(check: Check, place: int, name: str) -> Rule:
 def _platform_bit(check: Check, place: int, name: str) -> Rule:
     def find(subject: Subject) -> Finding:
         rule: BitRule = getattr(subject.policy.platform_info, name)
-        return _bit(rule, getattr(subject.report.platform_info, name), f"PLATFORM_INFO.{name.upper()}")
+        return one_bit(rule, getattr(subject.report.platform_info, name), f"PLATFORM_INFO.{name.upper()}")
 
     return Rule(check, f"{ABI}, 0x040, bit {place}", find)
-
-
-def _reserved(rule: ReservedRule, message: str, actual: str | tuple[str, ...]) -> Finding:
-    """`message` is empty where all is as the ABI says."""
-    if not message:
-        return Finding(Status.PASS, "as the ABI says", actual)
-    if rule is ReservedRule.REPORT:
-        return skipped(f"{message}; the policy lets that be reported only", actual=actual)
-    return Finding(Status.FAIL, "as the ABI says", actual, message)
 
 
 def _policy_reserved(subject: Subject) -> Finding:
     bits: GuestPolicy = subject.report.policy
     wrong = [f"the bits {bits.reserved:#x} must be 0"] if bits.reserved else []
     wrong += [] if bits.reserved_1 else ["bit 17 must be 1"]
-    return _reserved(subject.policy.policy.reserved, "; ".join(wrong), f"{int(bits):#x}")
+    return reported(subject.policy.policy.reserved, "; ".join(wrong), f"{int(bits):#x}")
 
 
 def _platform_reserved(subject: Subject) -> Finding:
     bits: PlatformInfo = subject.report.platform_info
     message = f"the bits {bits.reserved:#x} have no published meaning" if bits.reserved else ""
-    return _reserved(subject.policy.platform_info.reserved, message, f"{int(bits):#x}")
+    return reported(subject.policy.platform_info.reserved, message, f"{int(bits):#x}")
 
 
 def _report_reserved(subject: Subject) -> Finding:
     regions = subject.report.reserved
     message = f"reserved fields are not zero: {', '.join(regions)}" if regions else ""
-    return _reserved(subject.policy.reserved_fields, message, regions)
+    return reported(subject.policy.reserved_fields, message, regions)
 
 
 def _abi(subject: Subject) -> Finding:
