@@ -159,7 +159,9 @@ def _value(effective: Json, path: str) -> tuple[bool, Json]:
 def check(file: str) -> None:
     """Check that FILE is a policy; exit code 2 if it is not."""
     policy = read_policy(file)
-    named = len(policy.snp.measurements) + len(policy.snp.accepted_id_keys()) + len(policy.snp.accepted_author_keys())
+    snp = policy.snp
+    named = len(snp.measurements) + len(snp.accepted_id_keys()) + len(snp.accepted_author_keys())
+    named += len(policy.tdx.mrtd)
     click.echo(f"{policy.id()}  reference values: {named}")
     if not named:
-        click.echo("warning: no measurement, ID key or author key: this policy rejects every report", err=True)
+        click.echo("warning: no measurement, ID key, author key or MRTD: this policy rejects every report", err=True)

@@ -10,6 +10,8 @@ from rich.text import Text
 from ..errors import CheckResult, Status, Value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from ..verifier.result import AttestationResult
@@ -65,7 +67,16 @@ def verdict_line(result: AttestationResult) -> Text:
     return line
 
 
-def show_result(console: Console, result: AttestationResult, *, title: str, skips: bool = False) -> None:
-    """Table and verdict."""
+def show_result(
+    console: Console,
+    result: AttestationResult,
+    *,
+    title: str,
+    skips: bool = False,
+    more: Callable[[Console, AttestationResult], None] | None = None,
+) -> None:
+    """Table, what belongs to this kind of evidence alone, and verdict."""
     console.print(check_table(result.checks, title=title, skips=skips))
+    if more is not None:
+        more(console, result)
     console.print(verdict_line(result))

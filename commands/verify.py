@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from ..codec import pem_or_der, unhex
 from ..errors import (
-    Error,
-    ExitCode,
     MalformedEvidence,
     MaterialUnavailable,
     UnsupportedEvidence,
     UsageError,
     VerificationError,
 )
-from .render import console, parse_time, print_json, read_file
+from . import verdict, verify_tdx
+from .render import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from datetime import datetime
     from uuid import UUID
 
     from ..verifier.policy import Policy
@@ -41,14 +39,10 @@ class _VerifyGroup(click.Group):
 
 @click.group(cls=_VerifyGroup)
 def command() -> None:
-    """Verify evidence from a file (`verify snp`) or a live endpoint (`verify URL`)."""
+    """Verify evidence from files (`verify snp`, `verify tdx`) or a live endpoint (`verify URL`)."""
 
 
-_POLICY = click.option("--policy", "policy_file", metavar="FILE", help="Appraisal policy, TOML.")
-_AT = click.option("--at", metavar="TIME", help="Time of verification, ISO 8601; now if absent.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-_EAR = click.option("--ear", "as_ear", is_flag=True, help="The result as EAR claims (draft-ietf-rats-ear-04), JSON.")
-_VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Show the checks that did not run as well.")
+command.add_command(verify_tdx.command, "tdx")
 
 
 @command.command("snp")
@@ -58,15 +52,15 @@ _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Show the checks t
 @click.option("--crl", "crls", metavar="FILE", multiple=True, help="Revocation list of the root.")
 @click.option("--cert-table", metavar="FILE", help="Certificate table of an extended report (auxblob).")
 @click.option("--product", metavar="NAME", help="Milan, Genoa or Turin; only reports of version 2 need it.")
-@_AT
-@_POLICY
+@verdict.AT
+@verdict.POLICY
 @click.option("--measurement", "measurements", metavar="HEX", multiple=True, help="Accepted launch measurement.")
 @click.option("--report-data", metavar="HEX", help="The 64 bytes that REPORT_DATA must be.")
 @click.option("--allow-vlek", is_flag=True, help="Accept a report that a VLEK signed.")
 @click.option("--authentic-only", is_flag=True, help="Only whether it is genuine, not what it says.")
-@_JSON
-@_EAR
-@_VERBOSE
+@verdict.JSON
+@verdict.EAR
+@verdict.VERBOSE
 def _snp(  # noqa: PLR0917 - one parameter per option
     report: str,
     vek: str | None,
@@ -93,7 +87,7 @@ def _snp(  # noqa: PLR0917 - one parameter per option
     from ..verifier import appraise, snp  # noqa: PLC0415
 
     def run() -> AttestationResult:
-        moment = _moment(at)
+        moment = verdict.moment(at)
         policy = _policy(policy_file, measurements, allow_vlek=allow_vlek)
         wanted = unhex(report_data, "--report-data", 64) if report_data is not None else None
         raw, bound = _report(read_file(report, "report"))
@@ -116,17 +110,17 @@ def _snp(  # noqa: PLR0917 - one parameter per option
             cert_table=table,
         )
 
-    _finish(run, title=f"SEV-SNP report {report}", as_json=as_json, as_ear=as_ear, verbose=verbose)
+    verdict.finish(run, title=f"SEV-SNP report {report}", as_json=as_json, as_ear=as_ear, verbose=verbose)
 
 
 @click.command("url")
 @click.argument("url")
-@_POLICY
-@_AT
+@verdict.POLICY
+@verdict.AT
 @click.option("--relay", metavar="URL", help="Go through this relay.")
-@_JSON
-@_EAR
-@_VERBOSE
+@verdict.JSON
+@verdict.EAR
+@verdict.VERBOSE
 def _url(  # noqa: PLR0917 - one parameter per option
     url: str,
     policy_file: str | None,
@@ -156,46 +150,14 @@ def _url(  # noqa: PLR0917 - one parameter per option
             data = fetch_bundle(transport, nonce)
         finally:
             transport.close()
-        moment = _moment(at)
+        moment = verdict.moment(at)
         try:
             return verify_bundle(data, policy, at=moment, nonce=nonce).result
         except VerificationError as exc:
             cpu = parse_bundle(data).cpu
             return _rejected(exc, moment, cpu.report if isinstance(cpu, SnpEvidence) else None)
 
-    _finish(run, title=f"Endpoint {url}", as_json=as_json, as_ear=as_ear, verbose=verbose)
-
-
-def _finish(run: Callable[[], AttestationResult], *, title: str, as_json: bool, as_ear: bool, verbose: bool) -> None:
-    """Render a result, or an error as JSON where JSON was asked for, and exit by it."""
-    if as_json and as_ear:
-        raise click.UsageError("--json and --ear exclude each other")
-    try:
-        result = run()
-    except Error as exc:
-        if as_json or as_ear:
-            check = getattr(exc, "check", None)
-            print_json(
-                {
-                    "schema": "dokimos.error/v1",
-                    "error": ExitCode(exc.exit_code).name.lower(),
-                    "check": check and str(check),
-                    "message": str(exc),
-                }
-            )
-        raise
-    if as_json:
-        print_json(result.to_json())
-    elif as_ear:
-        from ..verifier.ear import to_ear  # noqa: PLC0415
-
-        print_json(to_ear(result))
-    else:
-        from .show import show_result  # noqa: PLC0415 - rich costs 50 ms
-
-        show_result(console(), result, title=title, skips=verbose)
-    if result.verdict != "accepted":
-        raise click.exceptions.Exit(ExitCode.REJECTED)
+    verdict.finish(run, title=f"Endpoint {url}", as_json=as_json, as_ear=as_ear, verbose=verbose)
 
 
 def _rejected(error: VerificationError, at: datetime, report: bytes | None) -> AttestationResult:
@@ -203,10 +165,6 @@ def _rejected(error: VerificationError, at: datetime, report: bytes | None) -> A
     from ..verifier.result import rejected  # noqa: PLC0415
 
     return rejected(error, at=at, report=report)
-
-
-def _moment(at: str | None) -> datetime:
-    return parse_time(at) if at else datetime.now(UTC)
 
 
 def _product(name: str | None) -> str | None:
@@ -221,9 +179,8 @@ def _product(name: str | None) -> str | None:
 def _policy(path: str | None, measurements: tuple[str, ...], *, allow_vlek: bool) -> Policy:
     """The file's policy, or the strict default, with what the command line adds."""
     from ..evidence.snp import SigningKey  # noqa: PLC0415
-    from ..verifier.policy import Policy, load_policy  # noqa: PLC0415
 
-    policy = load_policy(_text(path)) if path else Policy(schema=1)
+    policy = verdict.policy(path)
     if measurements:
         policy = policy.with_snp(
             measurements=(*policy.snp.measurements, *(unhex(text, "--measurement", 48) for text in measurements))
@@ -231,13 +188,6 @@ def _policy(path: str | None, measurements: tuple[str, ...], *, allow_vlek: bool
     if allow_vlek:
         policy = policy.with_snp(signers=(SigningKey.VCEK, SigningKey.VLEK))
     return policy
-
-
-def _text(path: str) -> str:
-    try:
-        return read_file(path, "policy").decode()
-    except UnicodeDecodeError as exc:
-        raise UsageError(f"policy: {path}: not UTF-8") from exc
 
 
 def _report(data: bytes) -> tuple[bytes, bytes | None]:

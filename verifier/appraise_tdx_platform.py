@@ -102,7 +102,9 @@ def _status(subject: Subject) -> Finding:
     if subject.genuine_only:
         lost = status in (TcbStatus.REVOKED, TcbStatus.NOT_SUPPORTED)
         message = f"the TCB is {status}: Intel vouches for nothing that such a platform signs"
-        return Finding(Status.FAIL, None, str(status), message) if lost else skipped(_ONLY, actual=str(status))
+        if lost:
+            return Finding(Status.FAIL, None, str(status), message)
+        return Finding(Status.PASS, None, str(status)) if status is TcbStatus.UP_TO_DATE else _only(str(status))
     if status in rules.accepted:
         return Finding(Status.PASS, tuple(map(str, rules.accepted)), str(status))
     graces = [grace for grace in rules.grace if grace.status is status]
@@ -120,7 +122,8 @@ def _status(subject: Subject) -> Finding:
     )
 
 
-_ONLY = "only authenticity was asked for"
+def _only(status: str) -> Finding:
+    return skipped("only authenticity was asked for", actual=status)
 
 
 def _date(verdict: TcbVerdict) -> str:

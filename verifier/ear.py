@@ -11,6 +11,7 @@ from enum import IntEnum, StrEnum
 from typing import Final
 
 from .. import __version__
+from ..endorsements.collateral import TcbStatus
 from ..errors import Check, Status
 from .policy_keys import Json
 from .result import AttestationResult, Verdict, check_json
@@ -68,14 +69,16 @@ MEMBERS: Final = (
     "storage-opaque",
     "sourced-data",
 )
-"""Members of the vector.  Of file system, storage and sourced data an SNP report says nothing."""
+"""Members of the vector.  Of file system, storage and sourced data neither a report nor a quote says anything."""
 
 _NEEDED = (_HARDWARE, _CONFIGURATION, _EXECUTABLES)
 """Without these there is nothing to affirm as a whole."""
 
 # What a failure of an authenticity check means, where it is not a failure of cryptography.
-_REVOKED = frozenset({Check.SNP_CRL_REVOKED})
-_UNKNOWN = frozenset({Check.SNP_PRODUCT_SUPPORTED})
+_REVOKED = frozenset(
+    {Check.SNP_CRL_REVOKED, Check.TDX_PCK_REVOKED, Check.TDX_PCK_CA_REVOKED, Check.TDX_TCB_SIGNER_REVOKED}
+)
+_UNKNOWN = frozenset({Check.SNP_PRODUCT_SUPPORTED, Check.TDX_MODULE_IDENTITY})
 
 _CODE_CHECKS = {
     Check.SNP_REFERENCE_VALUES,
@@ -88,6 +91,12 @@ _CODE_CHECKS = {
     Check.SNP_AUTHOR_KEY_REQUIRED,
     Check.SNP_AUTHOR_KEY,
     Check.BINDING_IMAGE,
+    Check.TDX_REFERENCE_VALUES,
+    Check.TDX_MRTD,
+    Check.TDX_RTMR0,
+    Check.TDX_RTMR1,
+    Check.TDX_RTMR2,
+    Check.TDX_RTMR3,
 }
 _IDENTITY_CHECKS = {
     Check.SNP_REPORT_DATA: Claim.CONTRAINDICATED,
@@ -98,6 +107,11 @@ _IDENTITY_CHECKS = {
     Check.SNP_CHIP_ID_DENIED: Claim.CONTRAINDICATED,
     Check.SNP_CSP_ID_ALLOWED: Claim.UNRECOGNIZED,
     Check.SNP_CSP_ID_DENIED: Claim.CONTRAINDICATED,
+    Check.TDX_REPORT_DATA: Claim.CONTRAINDICATED,
+    Check.TDX_PPID_ALLOWED: Claim.UNRECOGNIZED,
+    Check.TDX_PPID_DENIED: Claim.CONTRAINDICATED,
+    Check.TDX_PLATFORM_INSTANCE_ALLOWED: Claim.UNRECOGNIZED,
+    Check.TDX_PLATFORM_INSTANCE_DENIED: Claim.CONTRAINDICATED,
 }
 _HARDWARE_CHECKS = {
     Check.SNP_SIMULATED: Claim.UNRECOGNIZED,
@@ -115,12 +129,41 @@ _HARDWARE_CHECKS = {
     Check.SNP_LAUNCH_MIT_VECTOR: Claim.WARNING,
     Check.SNP_CURRENT_MIT_VECTOR: Claim.WARNING,
     Check.SNP_CERT_TABLE: Claim.WARNING,
+    Check.TDX_SIMULATED: Claim.UNRECOGNIZED,
+    Check.TDX_BODY_TYPE_ALLOWED: Claim.CONTRAINDICATED,
+    Check.TDX_FMSPC_ALLOWED: Claim.CONTRAINDICATED,
+    Check.TDX_FMSPC_DENIED: Claim.CONTRAINDICATED,
+    Check.TDX_PCK_CA_ALLOWED: Claim.CONTRAINDICATED,
+    Check.TDX_SGX_TYPE_ALLOWED: Claim.CONTRAINDICATED,
+    Check.TDX_MRSEAM: Claim.CONTRAINDICATED,
+    Check.TDX_DYNAMIC_PLATFORM: Claim.WARNING,
+    Check.TDX_CACHED_KEYS: Claim.WARNING,
+    Check.TDX_SMT: Claim.WARNING,
+    Check.TDX_PCK_AGE: Claim.WARNING,
+    Check.TDX_TEE_TCB_SVN_MINIMUM: Claim.WARNING,
+    Check.TDX_TCB_STATUS: Claim.WARNING,
+    Check.TDX_TCB_PLATFORM: Claim.WARNING,
+    Check.TDX_TCB_MODULE: Claim.WARNING,
+    Check.TDX_TCB_QE: Claim.WARNING,
+    Check.TDX_TCB_ADVISORIES: Claim.WARNING,
+    Check.TDX_COLLATERAL_EVALUATION_NUMBER: Claim.WARNING,
+    Check.TDX_COLLATERAL_AGE: Claim.WARNING,
 }
-_CONFIGURATION_CHECKS = {Check.SNP_VMPL, Check.SNP_HOST_DATA, Check.BINDING_RUNTIME_CONFIG}
+_CONFIGURATION_CHECKS = {
+    Check.SNP_VMPL,
+    Check.SNP_HOST_DATA,
+    Check.BINDING_RUNTIME_CONFIG,
+    Check.TDX_MRCONFIGID,
+    Check.TDX_MROWNER,
+    Check.TDX_MROWNERCONFIG,
+    Check.TDX_MR_SERVICETD,
+}
 
 
 def _failed(check: Check) -> tuple[str, Claim] | None:
-    if check.startswith("snp.policy."):
+    if check.startswith(("tdx.event_log.", "tdx.events.")):
+        return _EXECUTABLES, Claim.UNRECOGNIZED_EXECUTABLES
+    if check.startswith(("snp.policy.", "tdx.td_attributes.", "tdx.xfam.")):
         return _CONFIGURATION, Claim.CONTRAINDICATED
     if check.startswith("snp.platform_info."):
         return _HARDWARE, Claim.WARNING
@@ -155,10 +198,14 @@ def vector(result: AttestationResult) -> dict[str, int]:
     passed = {check.id for check in result.checks if check.status is Status.PASS}
     if Check.SNP_REPORT_SIGNATURE in passed:
         _affirm(claims, passed)
+    if {Check.TDX_QUOTE_SIGNATURE, Check.TDX_TCB_STATUS} <= passed:
+        _affirm_tdx(claims, passed)
     if result.simulated:
         claims |= {_HARDWARE: int(Claim.UNRECOGNIZED), _INSTANCE: int(Claim.NONE), _RUNTIME: int(Claim.NONE)}
-    if Check.SNP_POLICY_DEBUG in failed:
+    if {Check.SNP_POLICY_DEBUG, Check.TDX_TD_ATTRIBUTES_DEBUG} & set(failed):
         claims[_RUNTIME] = Claim.CONTRAINDICATED
+    if Check.TDX_TCB_STATUS in failed and _lost(result):
+        claims[_HARDWARE] = Claim.CONTRAINDICATED
     for check in failed:
         member, claim = FAILED[check]
         claims[member] = max(int(claim), claims[member])
@@ -180,6 +227,32 @@ def _affirm(claims: dict[str, int], passed: set[Check]) -> None:
         claims[_INSTANCE] = Claim.AFFIRMING
     if Check.SNP_POLICY_DEBUG in passed:
         claims[_RUNTIME] = Claim.AFFIRMING
+
+
+def _affirm_tdx(claims: dict[str, int], passed: set[Check]) -> None:
+    """What the passed checks of a genuine quote affirm, of a TCB that was accepted."""
+    claims[_HARDWARE] = Claim.AFFIRMING
+    if {
+        Check.TDX_TD_ATTRIBUTES_DEBUG,
+        Check.TDX_TD_ATTRIBUTES_MIGRATABLE,
+        Check.TDX_TD_ATTRIBUTES_SEPT_VE_DISABLE,
+    } <= passed:
+        claims[_CONFIGURATION] = Claim.AFFIRMING
+    # MRTD is the firmware; what it started stands in RTMR1 and RTMR2, by value or by events.
+    kernel = passed & {Check.TDX_RTMR1, Check.TDX_EVENTS_KERNEL}
+    rest = Check.TDX_RTMR2 in passed or {Check.TDX_EVENTS_COMMAND_LINE, Check.TDX_EVENTS_INITRD} <= passed
+    if {Check.TDX_REFERENCE_VALUES, Check.TDX_MRTD} <= passed and kernel and rest:
+        claims[_EXECUTABLES] = Claim.BOOT_APPROVED
+    if passed & {Check.TDX_PPID_ALLOWED, Check.TDX_PLATFORM_INSTANCE_ALLOWED}:
+        claims[_INSTANCE] = Claim.AFFIRMING
+    if Check.TDX_TD_ATTRIBUTES_DEBUG in passed:
+        claims[_RUNTIME] = Claim.AFFIRMING
+
+
+def _lost(result: AttestationResult) -> bool:
+    """Whether Intel vouches for nothing that the platform signs."""
+    tcb = result.evidence.get("tcb")
+    return isinstance(tcb, dict) and tcb.get("status") in (TcbStatus.REVOKED, TcbStatus.NOT_SUPPORTED)
 
 
 def status(result: AttestationResult) -> Tier:

@@ -108,7 +108,12 @@ class TcbVerdict:
     trace: tuple[TraceEntry, ...]
 
     def date(self) -> datetime | None:
-        """The oldest tcbDate of the parts that are not up to date; of all parts where each of them is."""
+        """The oldest tcbDate of the parts that are not up to date; of all parts where each of them is.
+
+        None where a part reaches no level.
+        """
+        if self.converged is TcbStatus.NOT_SUPPORTED:
+            return None
         parts = (
             (self.platform, self.platform_date),
             (self.module, self.module_date),
