@@ -135,7 +135,8 @@ def _url(  # noqa: PLR0917 - one parameter per option
 
     from ..client.session import fetch_bundle  # noqa: PLC0415
     from ..client.transport import Transport  # noqa: PLC0415
-    from ..evidence.bundle import SnpEvidence, parse_bundle  # noqa: PLC0415
+    from ..evidence.bundle import TdxEvidence, parse_bundle  # noqa: PLC0415
+    from ..verifier import tdx_result  # noqa: PLC0415
     from ..verifier.bundle import verify_bundle  # noqa: PLC0415
 
     if policy_file is None:
@@ -155,9 +156,18 @@ def _url(  # noqa: PLR0917 - one parameter per option
             return verify_bundle(data, policy, at=moment, nonce=nonce).result
         except VerificationError as exc:
             cpu = parse_bundle(data).cpu
-            return _rejected(exc, moment, cpu.report if isinstance(cpu, SnpEvidence) else None)
+            if isinstance(cpu, TdxEvidence):
+                return tdx_result.rejected(exc, at=moment, quote=cpu.quote)
+            return _rejected(exc, moment, cpu.report)
 
-    verdict.finish(run, title=f"Endpoint {url}", as_json=as_json, as_ear=as_ear, verbose=verbose)
+    verdict.finish(
+        run,
+        title=f"Endpoint {url}",
+        as_json=as_json,
+        as_ear=as_ear,
+        verbose=verbose,
+        more=verify_tdx.show_more(events=verbose),
+    )
 
 
 def _rejected(error: VerificationError, at: datetime, report: bytes | None) -> AttestationResult:

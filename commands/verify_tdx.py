@@ -14,6 +14,8 @@ from .endorsements import read_collateral
 from .render import read_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from ..endorsements.collateral_bundle import TdxCollateral
@@ -84,12 +86,25 @@ def command(  # noqa: PLR0917 - one parameter per option
             verified, policy, authentic_only=authentic_only, report_data=wanted, event_log=log
         )
 
-    def more(console: Console, result: AttestationResult) -> None:
+    verdict.finish(
+        run,
+        title=f"TDX quote {quote}",
+        as_json=as_json,
+        as_ear=as_ear,
+        verbose=verbose,
+        more=show_more(events=verbose),
+    )
+
+
+def show_more(*, events: bool) -> Callable[[Console, AttestationResult], None]:
+    """What a terminal shows of a quote beside its checks, with the events of its log if asked for."""
+
+    def show(console: Console, result: AttestationResult) -> None:
         from .show_tdx import show_tdx  # noqa: PLC0415 - rich costs 50 ms
 
-        show_tdx(console, result, events=verbose)
+        show_tdx(console, result, events=events)
 
-    verdict.finish(run, title=f"TDX quote {quote}", as_json=as_json, as_ear=as_ear, verbose=verbose, more=more)
+    return show
 
 
 def read_quote(path: str) -> bytes:
