@@ -8,6 +8,7 @@ of the simulated leaves and as an oracle in the tests.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import MalformedEvidence
@@ -148,13 +149,21 @@ def oid(value: bytes, what: str) -> str:
     Raises:
         MalformedEvidence: empty, cut off, not minimal, or an arc of more than 28 bits.
     """
+    dotted = _dotted(value)
+    if dotted is None:
+        raise _fail(what, "an OBJECT IDENTIFIER that is empty, cut off, not minimal, or with too large an arc")
+    return dotted
+
+
+@lru_cache(maxsize=128)  # the same few stand in every name and extension
+def _dotted(value: bytes) -> str | None:
     if not value or value[-1] & 0x80 or len(value) > 64:
-        raise _fail(what, "an OBJECT IDENTIFIER that is empty, cut off or absurd")
+        return None
     arcs: list[int] = []
     arc = size = 0
     for byte in value:
         if (size == 0 and byte == 0x80) or size == 4:
-            raise _fail(what, "an OBJECT IDENTIFIER arc that is not minimal or too large")
+            return None
         arc = arc << 7 | byte & 0x7F
         size += 1
         if not byte & 0x80:

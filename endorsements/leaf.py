@@ -37,7 +37,6 @@ class Leaf(NamedTuple):
     extensions: bytes
 
 
-@lru_cache(maxsize=64)  # the same few names stand in every certificate
 def parse_name(value: bytes, what: str) -> Name:
     """Attribute types and values of an X.501 name, sorted, so that the order of its parts does not matter.
 
@@ -48,15 +47,24 @@ def parse_name(value: bytes, what: str) -> Name:
     Raises:
         MalformedEvidence: a part with several attributes, or the same attribute twice.
     """
+    try:
+        return _name(value)
+    except MalformedEvidence as exc:
+        raise MalformedEvidence(f"{what}: {exc}") from exc
+
+
+@lru_cache(maxsize=64)  # the same few names stand in every certificate and list
+def _name(value: bytes) -> Name:
+    what = "name"
     parts: dict[str, str] = {}
     for rdn in der.children(value, what, 16):
         attribute = der.only(rdn.value, der.SEQUENCE, what) if rdn.tag == der.SET else None
         pair = der.children(attribute.value, what, 2) if attribute else []
         if len(pair) != 2 or pair[0].tag != der.OID:
-            raise MalformedEvidence(f"{what}: a name whose parts are not one attribute each")
+            raise MalformedEvidence(f"{what}: its parts are not one attribute each")
         kind = der.oid(pair[0].value, what)
         if kind in parts:
-            raise MalformedEvidence(f"{what}: attribute {kind} twice in one name")
+            raise MalformedEvidence(f"{what}: attribute {kind} twice")
         parts[kind] = der.text(pair[1], what)
     return tuple(sorted(parts.items()))
 
