@@ -169,7 +169,7 @@ def module_id(version: int) -> str:
 
 
 def prepare(tcb_info: TcbInfo, qe_identity: QeIdentity) -> TcbTables:
-    """Sort the levels, highest first; of levels with the same numbers the worse status comes first.
+    """Sort the levels, highest first; of levels with the same numbers the worse and older comes first.
 
     Raises:
         MalformedEvidence: two identities of one module.
@@ -181,7 +181,7 @@ def prepare(tcb_info: TcbInfo, qe_identity: QeIdentity) -> TcbTables:
         platform=tuple(
             sorted(
                 tcb_info.levels,
-                key=lambda level: (level.sgx, level.pcesvn, level.tdx, _ORDER.index(level.status)),
+                key=lambda level: (level.sgx, level.pcesvn, level.tdx, *_severity(level)),
                 reverse=True,
             )
         ),
@@ -191,7 +191,12 @@ def prepare(tcb_info: TcbInfo, qe_identity: QeIdentity) -> TcbTables:
 
 
 def _descending(levels: Iterable[IsvLevel]) -> tuple[IsvLevel, ...]:
-    return tuple(sorted(levels, key=lambda level: (level.isvsvn, _ORDER.index(level.status)), reverse=True))
+    return tuple(sorted(levels, key=lambda level: (level.isvsvn, *_severity(level)), reverse=True))
+
+
+def _severity(level: TcbLevel | IsvLevel) -> tuple[int, float, tuple[str, ...]]:
+    """What orders levels with the same numbers, so that the order of the file decides nothing."""
+    return _ORDER.index(level.status), -level.date.timestamp(), level.advisories
 
 
 def judge(tables: TcbTables, svns: Svns) -> TcbVerdict:

@@ -276,7 +276,7 @@ def test_the_signer_of_before_2025_works_at_its_time_only(vectors):
 
 @pytest.mark.parametrize("name", QUOTES[:2])
 def test_one_flipped_bit_anywhere_in_a_real_quote_is_refused_or_stands_where_nothing_looks(vectors, name):
-    """Header, body, signatures, keys, reports, lengths, leaf and CA; a root that is no PEM any more is just not there."""
+    """Header, body, signatures, keys, reports, lengths, leaf and CA; a root that is no PEM any more is not there."""
     found = vectors(f"tdx/{name}")
     quote, at = found.bytes("quote.bin"), time(found.manifest["expected"]["at"])
     good = verify_tdx(quote, parse_collateral(found.bytes("collateral.json")), trust=TRUST, at=at)
