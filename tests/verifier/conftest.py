@@ -1,6 +1,7 @@
 """Verified reports without signatures: appraisal starts where verification ended.
 
 ``make_verified_snp(**changes)`` gives a report that meets FULL_POLICY in every point; the changes break one of them.
+``make_verified_tdx(**changes)`` does the same for a quote and FULL_TDX_POLICY.
 """
 
 from __future__ import annotations
@@ -8,20 +9,32 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256, sha384
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dokimos.attest.sim_ccel import LogEvent, direct_boot, hashed, registers
+from dokimos.attest.sim_quote import QuoteFields, TdFields
+from dokimos.attest.sim_tdx import TdxHierarchy, current_documents
 from dokimos.endorsements.vek import Vek
 from dokimos.errors import Check, CheckResult, Status
 from dokimos.evidence import cert_table
+from dokimos.evidence.ccel import EventType
 from dokimos.evidence.snp import Product, SigningKey, SnpReport, Tcb, parse_report
-from dokimos.verifier.trust import RevocationState
+from dokimos.evidence.tdx import BodyType
+from dokimos.evidence.tdx_bits import TdAttributes, Xfam
+from dokimos.evidence.uefi import GLOBAL_VARIABLE, IMAGE_SECURITY_DATABASE
+from dokimos.verifier.tdx import verify_tdx
+from dokimos.verifier.trust import RevocationState, TdxTrust
 from dokimos.verifier.verified import VerifiedSnp, make_verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
+
+    from dokimos.verifier.verified_tdx import VerifiedTdx
 
 AT = datetime(2026, 7, 1, tzinfo=UTC)
 TCB = bytes.fromhex("0a00000000001754")
@@ -200,3 +213,183 @@ def full_cert_table() -> dict[UUID, bytes]:
     from uuid import UUID  # noqa: PLC0415
 
     return {cert_table.VCEK: b"\x30", UUID("9f4116cd-c503-4f5a-8f6f-fb68882f4ce2"): b"\x0a"}
+
+
+# TDX: a quote of the simulated platform, verified once, whose parts are then changed behind the verifier's back.
+
+TDX_AT = datetime(2026, 3, 1, tzinfo=UTC)
+TDX_KERNEL, TDX_INITRD, TDX_LINE = sha384(b"kernel").digest(), b"initrd", "console=ttyS0"
+
+
+def _variable(mr: int, kind: EventType, guid: UUID, name: str, data: bytes, *, whole: bool = True) -> LogEvent:
+    """UEFI_VARIABLE_DATA; of boot variables only the content is hashed."""
+    raw = guid.bytes_le + struct.pack("<QQ", len(name), len(data)) + name.encode("utf-16-le") + data
+    return LogEvent(mr, kind, sha384(raw if whole else data).digest(), raw)
+
+
+def _machine_events() -> list[LogEvent]:
+    """RTMR0 as OVMF of before 2025 writes it."""
+    config, boot = EventType.EV_EFI_VARIABLE_DRIVER_CONFIG, EventType.EV_EFI_VARIABLE_BOOT
+    named = [("SecureBoot", b"\x01"), ("PK", b"pk"), ("KEK", b"kek")]
+    databases = [("db", b"db"), ("dbx", b"dbx")]
+    option = struct.pack("<IH", 1, 4) + "UiApp\0".encode("utf-16-le") + b"\x7f\xff\x04\0"
+    acpi = [
+        LogEvent(1, EventType.EV_PLATFORM_CONFIG_FLAGS, sha384(part).digest(), b"ACPI DATA")
+        for part in (b"loader", b"rsdp", b"tables")
+    ]
+    return [
+        LogEvent(1, EventType.EV_EFI_HANDOFF_TABLES2, sha384(b"hob").digest(), b"\x09TdxTable\0" + bytes(32)),
+        LogEvent(1, EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2, sha384(b"cfv").digest(), b"\x04Fv(X" + bytes(16)),
+        *(_variable(1, config, GLOBAL_VARIABLE, name, data) for name, data in named),
+        *(_variable(1, config, IMAGE_SECURITY_DATABASE, name, data) for name, data in databases),
+        hashed(1, EventType.EV_SEPARATOR, bytes(4)),
+        *acpi,
+        _variable(1, boot, GLOBAL_VARIABLE, "BootOrder", b"\0\0", whole=False),
+        _variable(1, boot, GLOBAL_VARIABLE, "Boot0000", option, whole=False),
+    ]
+
+
+TDX_EVENTS = (*_machine_events(), *direct_boot(TDX_KERNEL, TDX_LINE, TDX_INITRD)[1:])
+TDX_RTMRS = registers(TDX_EVENTS)
+
+
+def _digests(events: Any, *places: int) -> list[str]:
+    return [events[place].digest.hex() for place in places]
+
+
+# Every key of [tdx] is demanded, with values that the quote below has; registers stand there by their events.
+FULL_TDX_POLICY = f"""
+schema = 1
+name = "everything of TDX"
+[tdx]
+mrtd = ["{"11" * 48}"]
+rtmr3 = ["{"00" * 48}"]
+require_event_log = true
+report_data = "{"66" * 64}"
+mrconfigid = ["{"22" * 48}"]
+mrowner = ["{"33" * 48}"]
+mrownerconfig = ["{"44" * 48}"]
+mr_servicetd = ["{"55" * 48}"]
+body_types = ["TD15"]
+fmspcs = ["d0c100000000"]
+denied_fmspcs = ["ffffffffffff"]
+ppids = ["{bytes(range(16)).hex()}"]
+denied_ppids = ["{"ff" * 16}"]
+platform_instance_ids = ["{bytes(range(16, 32)).hex()}"]
+denied_platform_instance_ids = ["{"ff" * 16}"]
+pck_cas = ["platform"]
+sgx_types = ["scalable"]
+dynamic_platform = "must-be-1"
+cached_keys = "must-be-0"
+smt = "must-be-1"
+maximum_pck_age_days = 1000
+mrseam = ["{"5e" * 48}", "1.5.24"]
+minimum_tee_tcb_svn = "{bytes((5, 1, 6, *[0] * 13)).hex()}"
+[tdx.events]
+td_hob = {_digests(TDX_EVENTS, 0)}
+firmware = {_digests(TDX_EVENTS, 1)}
+secure_boot = "must-be-1"
+secure_boot_variables = {_digests(TDX_EVENTS, 3, 4, 5, 6)}
+acpi = {_digests(TDX_EVENTS, 8, 9, 10)}
+boot = {_digests(TDX_EVENTS, 11, 12)}
+kernel = ["{TDX_KERNEL.hex()}"]
+command_line = ["{TDX_LINE}"]
+initrd = ["{sha384(TDX_INITRD).hexdigest()}"]
+[tdx.td_attributes]
+debug = "must-be-0"
+hgs_plus_prof = "must-be-0"
+perf_prof = "must-be-0"
+pmt_prof = "must-be-0"
+icssd = "must-be-0"
+servtd_ext = "must-be-0"
+lass = "must-be-0"
+sept_ve_disable = "must-be-1"
+migratable = "must-be-0"
+pks = "must-be-1"
+kl = "must-be-0"
+tpa = "must-be-0"
+perfmon = "must-be-0"
+fixed0 = 0x50000000
+fixed1 = 0x50000000
+unknown = "fail"
+[tdx.xfam]
+fixed0 = 0x602e7
+fixed1 = 0x602e7
+unknown = "fail"
+[tdx.tcb]
+accepted = ["UpToDate"]
+platform = ["UpToDate"]
+module = ["UpToDate"]
+qe = ["UpToDate"]
+advisories = ["INTEL-SA-00001"]
+denied_advisories = ["INTEL-SA-00002"]
+minimum_evaluation_data_number = 17
+maximum_collateral_age_days = 30
+"""
+_TDX_FIELDS = TdFields(
+    td_attributes=1 << 28 | 1 << 30,
+    mrtd=b"\x11" * 48,
+    mrconfigid=b"\x22" * 48,
+    mrowner=b"\x33" * 48,
+    mrownerconfig=b"\x44" * 48,
+    rtmrs=TDX_RTMRS,
+    report_data=b"\x66" * 64,
+    tee_tcb_svn2=bytes((5, 1, 6, *[0] * 13)),
+    mr_servicetd=b"\x55" * 48,
+)
+
+
+@cache
+def _genuine_tdx() -> VerifiedTdx:
+    made = TdxHierarchy(bytes(range(32)))
+    info, identity = current_documents(made.pck_fields, _TDX_FIELDS, TDX_AT)
+    quote = made.quote(QuoteFields(version=5, td=_TDX_FIELDS, certification=(5, made.pck_chain)))
+    trust = TdxTrust(simulated_roots=frozenset({sha256(made.root).digest()}))
+    return verify_tdx(quote, made.collateral(info, identity, TDX_AT), trust=trust, at=TDX_AT)
+
+
+def _make_tdx(
+    *,
+    body: dict[str, Any] | None = None,
+    pck: dict[str, Any] | None = None,
+    verdict: dict[str, Any] | None = None,
+    tcb_info: dict[str, Any] | None = None,
+    body_type: BodyType = BodyType.TD15,
+    simulated: bool = False,
+    at: datetime = TDX_AT,
+) -> VerifiedTdx:
+    """The genuine quote with other values; the real root's word is taken for it unless it is to be simulated."""
+    base = _genuine_tdx()
+    changed = {"body": replace(base.quote.body, **_typed(body or {})), "body_type": body_type}
+    signed = CheckResult(Check.TDX_QUOTE_SIGNATURE, Status.PASS, reference="not looked at in this test")
+    return replace(
+        base,
+        quote=replace(base.quote, **changed),
+        pck=replace(base.pck, **(pck or {})),
+        collateral=replace(base.collateral, tcb_info=replace(base.collateral.tcb_info, **(tcb_info or {}))),
+        verdict=replace(base.verdict, **(verdict or {})),
+        simulated=simulated,
+        checks=(signed,),
+        at=at,
+    )
+
+
+def _typed(body: dict[str, Any]) -> dict[str, Any]:
+    kinds = {"td_attributes": TdAttributes, "xfam": Xfam}
+    return {name: kinds[name](value) if name in kinds else value for name, value in body.items()}
+
+
+@pytest.fixture(scope="session")
+def make_verified_tdx() -> Callable[..., VerifiedTdx]:
+    return _make_tdx
+
+
+@pytest.fixture(scope="session")
+def full_tdx_policy_text() -> str:
+    return FULL_TDX_POLICY
+
+
+@pytest.fixture(scope="session")
+def tdx_events() -> tuple[LogEvent, ...]:
+    """The events that the RTMRs of the quote are of: 13 of RTMR0, then those of a direct boot."""
+    return TDX_EVENTS
