@@ -19,13 +19,28 @@ from hypothesis import strategies as st
 
 from dokimos.commands import policy as policy_command
 from dokimos.commands.policy import command, read_policy
+from dokimos.endorsements.collateral import TcbStatus
 from dokimos.errors import MaterialUnavailable, UsageError
 from dokimos.evidence.id_block import encode_key, key_digest
 from dokimos.evidence.snp import Product, SigningKey
+from dokimos.evidence.tdx import BodyType
+from dokimos.evidence.tdx_bits import TdAttributes
+from dokimos.verifier.module_versions import BY_NAME
 from dokimos.verifier.policy import MAX_SIZE, BindingPolicy, Policy, load_policy
 from dokimos.verifier.policy_keys import Version, entries, keys_of
 from dokimos.verifier.policy_rules import BitRule, ReservedRule
 from dokimos.verifier.snp_policy import FloorRow, FloorRule, GuestPolicyRules, PlatformInfoRules, SnpPolicy
+from dokimos.verifier.tdx_policy import (
+    AdvisoryRule,
+    EventRules,
+    Grace,
+    SgxType,
+    TcbRules,
+    TdAttributeRules,
+    TdxPolicy,
+    XfamRules,
+)
+from dokimos.verifier.tdx_tcb import Part
 from dokimos.verifier.trust import Revocation
 
 TABLES = {
@@ -33,12 +48,77 @@ TABLES = {
     "snp": SnpPolicy,
     "snp.policy": GuestPolicyRules,
     "snp.platform_info": PlatformInfoRules,
+    "tdx": TdxPolicy,
+    "tdx.events": EventRules,
+    "tdx.td_attributes": TdAttributeRules,
+    "tdx.xfam": XfamRules,
+    "tdx.tcb": TcbRules,
     "binding": BindingPolicy,
 }
 
 
 def snp(line: str) -> str:
     return f"schema = 1\n[snp]\n{line}\n"
+
+
+def tdx(line: str) -> str:
+    return f"schema = 1\n[tdx]\n{line}\n"
+
+
+def test_the_strict_defaults_of_tdx():
+    policy = load_policy("schema = 1").tdx
+    assert policy == TdxPolicy()
+    assert policy.mrtd == policy.simulated_roots == policy.mrconfigid == policy.mr_servicetd == ()
+    bits = {field.name: getattr(policy.td_attributes, field.name) for field in fields(TdAttributeRules)}
+    assert {name for name, rule in bits.items() if rule is BitRule.ONE} == {"sept_ve_disable"}
+    refused = {"debug", "hgs_plus_prof", "perf_prof", "pmt_prof", "migratable"}
+    assert {name for name, rule in bits.items() if rule is BitRule.ZERO} == refused
+    assert (policy.xfam.fixed0, policy.xfam.fixed1) == (0x6DBE7, 0x3)
+    assert policy.tcb.accepted == (TcbStatus.UP_TO_DATE,)
+    assert policy.tcb.grace == ()
+    assert load_policy("schema = 1").tdx_trust().simulated_roots == frozenset()
+
+
+def test_every_key_of_tdx_is_read(full_tdx_policy_text):
+    found = load_policy(full_tdx_policy_text).tdx
+    assert found.mrseam == (b"\x5e" * 48, BY_NAME["1.5.24"].mrseam)
+    assert found.rtmr3 == (bytes(48),)
+    assert found.body_types == (BodyType.TD15,)
+    assert found.sgx_types == (SgxType.SCALABLE,)
+    assert found.tcb.advisories == (AdvisoryRule("INTEL-SA-00001", None),)
+    assert found.events.command_line == ("console=ttyS0",)
+    text = """schema = 1
+    [[tdx.tcb.grace]]
+    status = "OutOfDate"
+    advisories = ["INTEL-SA-00837", "module:INTEL-SA-00960"]
+    maximum_age_days = 90
+    """
+    rules = (AdvisoryRule("INTEL-SA-00837", None), AdvisoryRule("INTEL-SA-00960", Part.MODULE))
+    grace = Grace(status=TcbStatus.OUT_OF_DATE, advisories=rules, maximum_age_days=90)
+    assert load_policy(text).tdx.tcb.grace == (grace,)
+    assert load_policy(text).effective()["tdx"]["tcb"]["grace"][0]["advisories"] == [str(rule) for rule in rules]
+
+
+def test_every_named_bit_of_td_attributes_has_its_key():
+    rules = {field.name for field in fields(TdAttributeRules)} - {"fixed0", "fixed1", "unknown"}
+    assert rules == set(TdAttributes.names())
+
+
+def test_the_name_of_a_policy_without_tdx_is_what_it_was_before_there_was_tdx(full_policy_text):
+    assert load_policy("schema = 1\n[tdx]\n[tdx.tcb]").id() == load_policy("schema = 1").id()
+    names = {
+        "schema = 1": "ni:///sha-256;_VndzPCRMhbbYzCSYzJe_L3xCJu7Wh6pPK6XujDVoYQ",
+        f'schema = 1\n[snp]\nmeasurements = ["{"11" * 48}"]': "ni:///sha-256;ZuBR-fVyCcKjaVP4IJr605HbXVg_fEZliB5jt8uomDQ",
+    }
+    assert {text: load_policy(text).id() for text in names} == names
+
+
+def test_the_id_changes_with_every_key_of_tdx(full_tdx_policy_text):
+    full = load_policy(full_tdx_policy_text)
+    for item, _ in keys_of(TdxPolicy):
+        default = item.default if item.default is not MISSING else item.default_factory()
+        if getattr(full.tdx, item.name) != default:
+            assert full.with_tdx(**{item.name: default}).id() != full.id(), item.name
 
 
 def test_the_strict_defaults():
@@ -177,6 +257,37 @@ def test_a_value_of_a_wrong_type_is_refused_for_every_key(path, name, value):
         snp('id_keys = ["-----BEGIN PUBLIC KEY-----\\nAA==\\n-----END PUBLIC KEY-----"]'),
         snp('policy = { debug = "0" }'),
         snp("policy = { debug = false }"),
+        tdx('mrseam = ["1.5.99"]'),
+        tdx(f'mrseam = ["{"11" * 47}"]'),
+        tdx("mrseam = 1"),
+        tdx(f'mrtd = ["{"00" * 48}"]'),
+        tdx(f'mrtd = ["{"11" * 32}"]'),
+        tdx(f'rtmr0 = "{"11" * 48}"'),
+        tdx('body_types = ["SGX"]'),
+        tdx("body_types = []"),
+        tdx("sgx_types = [0]"),
+        tdx('pck_cas = ["root"]'),
+        tdx('report_data = "binding"\nreport_data_prefix = "11"'),
+        tdx(f'fmspcs = ["{"11" * 6}"]\ndenied_fmspcs = ["{"11" * 6}"]'),
+        tdx(f'ppids = ["{"11" * 16}"]\ndenied_ppids = ["{"11" * 16}"]'),
+        tdx("xfam = { fixed0 = 1 }"),
+        tdx("td_attributes = { fixed0 = 0, fixed1 = 1 }"),
+        tdx('td_attributes = { debug = "0" }'),
+        tdx(f'events = {{ other = ["{"11" * 48}"] }}'),
+        tdx('events = { command_line = [""] }'),
+        tdx('tcb = { accepted = ["OutOfDate"] }'),  # only for a while, by grace
+        tdx('tcb = { accepted = ["Revoked"] }'),
+        tdx('tcb = { accepted = ["NotSupported"] }'),
+        tdx("tcb = { accepted = [] }"),
+        tdx('tcb = { module = ["ConfigurationNeeded"] }'),
+        tdx('tcb = { advisories = ["cpu:INTEL-SA-1"] }'),
+        tdx('tcb = { advisories = ["module:"] }'),
+        tdx('tcb = { advisories = ["A"], denied_advisories = ["A"] }'),
+        tdx('tcb = { grace = [{ status = "OutOfDate" }] }'),
+        tdx('tcb = { grace = [{ status = "OutOfDate", advisories = [] }] }'),
+        tdx('tcb = { grace = [{ status = "OutOfDate", maximum_age_days = 1 }] }'),
+        tdx('tcb = { grace = [{ status = "NotSupported", advisories = [], maximum_age_days = 1 }] }'),
+        tdx('tcb = { grace = { status = "OutOfDate" } }'),
         "schema = 1\nname = " + "9" * 5000,
         "schema = 1\nname = " + "[" * 100_000,
         "schema = 1\nname = " + "{a=" * 5000,
@@ -356,6 +467,8 @@ def test_show_and_check(tmp_path, full_policy_text):
     assert "warning" not in checked.stderr
     target.write_text("schema = 1")
     assert "rejects every report" in run("check", str(target)).stderr
+    target.write_text(f'schema = 1\n[tdx]\nmrtd = ["{"11" * 48}"]')
+    assert "warning" not in run("check", str(target)).stderr
 
 
 def test_an_unreadable_file_is_named(tmp_path):
