@@ -12,9 +12,9 @@ import pytest
 from dokimos.errors import Check, VerificationError
 from dokimos.verifier.tdx import verify_tdx
 from dokimos.verifier.trust import TdxTrust
+from tests.generate import tdx_cases
 
 _GENERATE = Path(__file__).parents[1] / "generate"
-_MODULE = runpy.run_path(str(_GENERATE / "tdx_cases.py"))
 RANDOM = 1200
 
 REFUSED_STATUSES = ("Revoked", "NotSupported")
@@ -89,8 +89,10 @@ def _explained(ours, theirs, found) -> str:
 
 
 def test_each_disagreement_with_dcap_qvl_is_explained_by_a_rule_of_intels(peer):
-    count, unexplained, reasons = Counter(), [], Counter()
-    for case in (*_MODULE["cases"](), *_MODULE["random_cases"](RANDOM)):
+    count: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    unexplained: list[tuple[object, ...]] = []
+    for case in (*tdx_cases.cases(), *tdx_cases.random_cases(RANDOM)):
         ours, advisories, found = _ours(case)
         theirs, named = peer(case.quote, case.collateral, case.root, int(case.at.timestamp()))
         if ours == theirs:

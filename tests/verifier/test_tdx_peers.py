@@ -6,15 +6,15 @@ All of it on the simulated platform, with signatures that are good wherever the 
 from __future__ import annotations
 
 import json
-import runpy
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
+from dokimos.attest import sim_tdx_pki as pki
 from dokimos.attest.sim_ccel import hashed, registers, write_ccel
 from dokimos.attest.sim_quote import QuoteFields
+from dokimos.attest.sim_tdx_pki import TdxAuthority
 from dokimos.endorsements.signed_json import split_body
 from dokimos.errors import Check, Error, MaterialUnavailable, VerificationError
 from dokimos.evidence.ccel import EventType
@@ -25,10 +25,7 @@ from dokimos.verifier.tdx import verify_tdx
 from dokimos.verifier.tdx_policy import TdAttributeRules
 from dokimos.verifier.tdx_tcb import Advisory, Part
 from dokimos.verifier.trust import TdxTrust
-
-_MODULE = runpy.run_path(str(Path(__file__).parents[1] / "generate/tdx_cases.py"))
-make, with_status, hierarchy = _MODULE["make"], _MODULE["with_status"], _MODULE["hierarchy"]
-TD10, TD15, AT = _MODULE["TD10"], _MODULE["TD15"], _MODULE["AT"]
+from tests.generate.tdx_case import AT, PCK, QE, TD10, TD15, hierarchy, make, with_status
 
 
 def verified(case, collateral=None, at=None):
@@ -101,7 +98,7 @@ def test_nothing_of_the_collateral_is_optional(item):
 def test_whatever_a_list_names_is_revoked(kind):
     made, case = hierarchy(), make("")
     serials = {"leaf": made.pck_fields.serial, "ca": 0x956F5DCD, "signer": 0x7E3882D5}
-    of = made.ca if kind == "leaf" else _MODULE["TdxAuthority"].ROOT
+    of = made.ca if kind == "leaf" else TdxAuthority.ROOT
     listed = made.crl(of, AT, (serials[kind],))
     collateral = replace(case.collateral, **{"pck_crl" if kind == "leaf" else "root_crl": listed})
     wanted = {"leaf": Check.TDX_PCK_REVOKED, "ca": Check.TDX_PCK_CA_REVOKED, "signer": Check.TDX_TCB_SIGNER_REVOKED}
@@ -150,14 +147,14 @@ def test_a_bit_with_a_name_is_for_the_policy_and_a_revoked_status_is_a_verdict_a
 @pytest.mark.parametrize("size", [0, 31, 33, 1000])
 def test_authentication_data_may_have_any_length(size):
     made, case = hierarchy(), make("")
-    fields = QuoteFields(td=TD10, qe=_MODULE["QE"], certification=(5, made.pck_chain), auth_data=bytes(size))
+    fields = QuoteFields(td=TD10, qe=QE, certification=(5, made.pck_chain), auth_data=bytes(size))
     assert verified(replace(case, quote=made.quote(fields))).verdict.converged == "UpToDate"
 
 
 @pytest.mark.parametrize("td", [TD10, TD15])
 def test_quotes_of_version_5_are_verified_with_both_bodies(td):
     made, case = hierarchy(), make("", td)
-    fields = QuoteFields(version=5, td=td, qe=_MODULE["QE"], certification=(5, made.pck_chain))
+    fields = QuoteFields(version=5, td=td, qe=QE, certification=(5, made.pck_chain))
     assert verified(replace(case, quote=made.quote(fields))).quote.version == 5
 
 
@@ -203,9 +200,7 @@ def test_bytes_behind_a_quote_are_neither_refused_nor_hashed(size):
 def test_kept_collateral_serves_the_next_quote_and_its_checks_are_listed_again():
     case, made = make(""), hierarchy()
     first = verified(case)
-    other = made.quote(
-        QuoteFields(td=replace(TD10, report_data=b"\7" * 64), qe=_MODULE["QE"], certification=(5, made.pck_chain))
-    )
+    other = made.quote(QuoteFields(td=replace(TD10, report_data=b"\7" * 64), qe=QE, certification=(5, made.pck_chain)))
     second = verified(replace(case, quote=other), first.collateral)
     assert {check.id for check in second.checks} == {check.id for check in first.checks}
     assert second.verdict == first.verdict
@@ -230,7 +225,7 @@ def test_kept_collateral_grows_old():
 
 
 def test_kept_collateral_of_another_platform_is_refused():
-    case, pck = make(""), replace(_MODULE["_PCK"], fmspc=b"\1" * 6, serial=77)
+    case, pck = make(""), replace(PCK, fmspc=b"\1" * 6, serial=77)
     assert refused(make("", pck=pck), verified(case).collateral) is Check.TDX_TCB_INFO_FMSPC
 
 
@@ -249,7 +244,7 @@ def test_nobody_else_makes_verified_things():
 def test_a_quote_that_names_its_platform_only_needs_a_fetched_chain():
     made, case = hierarchy(), make("")
     for kind in (1, 2, 3):
-        fields = QuoteFields(td=TD10, qe=_MODULE["QE"], certification=(kind, bytes(404)))
+        fields = QuoteFields(td=TD10, qe=QE, certification=(kind, bytes(404)))
         bare = replace(case, quote=made.quote(fields))
         with pytest.raises(MaterialUnavailable, match="fetched"):
             verified(bare)
@@ -261,8 +256,8 @@ def test_a_quote_that_names_its_platform_only_needs_a_fetched_chain():
 
 def test_a_quote_with_its_leaf_alone_takes_the_ca_of_the_collateral():
     made, case = hierarchy(), make("")
-    pem = _MODULE["pki"].pem
-    fields = QuoteFields(td=TD10, qe=_MODULE["QE"], certification=(4, pem(made.pck)))
+    pem = pki.pem
+    fields = QuoteFields(td=TD10, qe=QE, certification=(4, pem(made.pck)))
     alone = replace(case, quote=made.quote(fields))
     assert verified(alone).verdict.converged == "UpToDate"
     with pytest.raises(MaterialUnavailable, match="pck_crl_chain"):
@@ -271,8 +266,8 @@ def test_a_quote_with_its_leaf_alone_takes_the_ca_of_the_collateral():
 
 def test_a_chain_that_is_too_long_is_no_chain():
     made, case = hierarchy(), make("")
-    pem, ca = _MODULE["pki"].pem, made.certificate(made.ca)
-    fields = QuoteFields(td=TD10, qe=_MODULE["QE"], certification=(5, pem(made.pck, ca, ca, made.root)))
+    pem, ca = pki.pem, made.certificate(made.ca)
+    fields = QuoteFields(td=TD10, qe=QE, certification=(5, pem(made.pck, ca, ca, made.root)))
     with pytest.raises(Error) as caught:
         verified(replace(case, quote=made.quote(fields)))
     assert caught.value.check is Check.TDX_PCK_FORMAT

@@ -249,11 +249,11 @@ def test_the_event_logs_of_two_boots_and_the_quote_of_one(vectors):
     own = appraise_tdx(verified, policy, event_log=found.bytes("ccel.bin"))
     assert own.verdict == "accepted"
     expected = found.manifest["expected"]
-    assert len(own.evidence["event_log"]["events"]) == expected["events"]
+    assert len(own.evidence["event_log"]["events"]) == expected["events"]  # type: ignore[call-overload]
     foreign = appraise_tdx(verified, policy, event_log=found.bytes("ccel_other_boot.bin"))
     assert [check.id for check in foreign.failures] == [Check.TDX_EVENT_LOG_REPLAY]
     (case,) = [c for c in expected["cases"] if c["id"] == "other-boot-with-this-quote"]
-    replays = foreign.evidence["event_log"]["replays"]
+    replays = foreign.evidence["event_log"]["replays"]  # type: ignore[call-overload]
     assert [n for n in range(4) if not replays[n]] == case["registers_different"]
 
 

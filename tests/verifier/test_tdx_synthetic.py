@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-
 import pytest
 
 from dokimos.errors import Check, VerificationError
 from dokimos.verifier.tdx import verify_tdx
 from dokimos.verifier.trust import TdxTrust
+from tests.generate import tdx_cases
 
-_CASES = runpy.run_path(str(Path(__file__).parents[1] / "generate/tdx_cases.py"))["cases"]()
+_CASES = tdx_cases.cases()
 # Checks of verify_tdx that raise another error than a rejection, or of which real time is the reason; shown elsewhere.
 _ELSEWHERE = {
     Check.TDX_QUOTE_FORMAT: "tests/evidence/test_tdx_quote.py",
