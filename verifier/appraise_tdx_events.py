@@ -163,7 +163,7 @@ def _secure_boot(events: list[Event], rules: EventRules) -> Finding:
             states.append(content.data == b"\x01")
         else:
             others.append(event.digest)
-    actual = (*(f"SecureBoot {int(state)}" for state in states), *others)
+    actual: tuple[str | bytes, ...] = (*(f"SecureBoot {int(state)}" for state in states), *others)
     if rules.secure_boot is BitRule.ANY and not rules.secure_boot_variables:
         return not_asked(actual)
     if rules.secure_boot is not BitRule.ANY and (len(states) != 1 or not rules.secure_boot.allows(states[0])):

@@ -130,7 +130,7 @@ def verify_collateral(
         tcb_info, qe_identity = parse_tcb_info(collateral.tcb_info), parse_qe_identity(collateral.qe_identity)
         tables = prepare(tcb_info, qe_identity)
         root_crl, pck_crl = _crl(collateral.root_crl, "root CRL"), _crl(collateral.pck_crl, "PCK CRL")
-        signers, pck_ca = [parse_ca_p256(der) for der in chains.tcb_signers], parse_ca_p256(chains.pck_ca)
+        signers, ca = [parse_ca_p256(der) for der in chains.tcb_signers], parse_ca_p256(chains.pck_ca)
         checks.passed(Check.TDX_COLLATERAL_FORMAT, reference=_PCS)
         root = _root(chains.roots, trust, watch)
     except MalformedEvidence as exc:
@@ -140,15 +140,15 @@ def verify_collateral(
         _signer(signer, root, root_crl, watch)
     _tcb_info(tcb_info, signers[0], watch)
     _qe_identity(qe_identity, signers[1], watch)
-    verify_pck_ca(pck_ca, root, root_crl, watch)
-    _pck_list(pck_crl, pck_ca, watch)
+    verify_pck_ca(ca, root, root_crl, watch)
+    _pck_list(pck_crl, ca, watch)
     return VerifiedCollateral(
         tcb_info=tcb_info,
         qe_identity=qe_identity,
         tables=tables,
         root=root,
         root_crl=root_crl,
-        pck_ca=pck_ca,
+        pck_ca=ca,
         pck_crl=pck_crl,
         pck_chain=collateral.pck_chain,
         windows=tuple(watch.windows),

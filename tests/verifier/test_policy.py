@@ -96,7 +96,7 @@ def test_every_key_of_tdx_is_read(full_tdx_policy_text):
     rules = (AdvisoryRule("INTEL-SA-00837", None), AdvisoryRule("INTEL-SA-00960", Part.MODULE))
     grace = Grace(status=TcbStatus.OUT_OF_DATE, advisories=rules, maximum_age_days=90)
     assert load_policy(text).tdx.tcb.grace == (grace,)
-    assert load_policy(text).effective()["tdx"]["tcb"]["grace"][0]["advisories"] == [str(rule) for rule in rules]
+    assert load_policy(text).effective()["tdx"]["tcb"]["grace"][0]["advisories"] == [str(rule) for rule in rules]  # type: ignore[call-overload]
 
 
 def test_every_named_bit_of_td_attributes_has_its_key():
