@@ -10,8 +10,8 @@ import re
 
 from .errors import MalformedEvidence
 
-_HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
-_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\r?\n([A-Za-z0-9+/=\s]*?)-----END \1-----")
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\r?\n([A-Za-z0-9+/=\s]*+)-----END \1-----")
+_SPACE = b" \t\n\r\v\f"
 
 
 class Reader:
@@ -99,9 +99,11 @@ def unhex(text: str, what: str, size: int | None = None) -> bytes:
     Raises:
         MalformedEvidence: other characters, an odd number of digits, or another size.
     """
-    if not _HEX.fullmatch(text):
-        raise MalformedEvidence(f"{what}: not hex: {text[:80]!r}")
-    data = bytes.fromhex(text)
+    try:
+        # fromhex skips white space, which is no digit here.
+        data = bytes.fromhex(text if text.isalnum() else "-" if text else "")
+    except ValueError as exc:
+        raise MalformedEvidence(f"{what}: not hex: {text[:80]!r}") from exc
     if size is not None and len(data) != size:
         raise MalformedEvidence(f"{what}: {size} bytes wanted, {len(data)} given")
     return data
@@ -119,6 +121,6 @@ def pem_or_der(data: bytes, what: str, label: str = "CERTIFICATE") -> list[bytes
     if not blocks:
         raise MalformedEvidence(f"{what}: neither DER nor a PEM block of {label}")
     try:
-        return [binascii.a2b_base64(b"".join(block.split()), strict_mode=True) for block in blocks]
+        return [binascii.a2b_base64(block.translate(None, _SPACE), strict_mode=True) for block in blocks]
     except binascii.Error as exc:
         raise MalformedEvidence(f"{what}: broken base64 in PEM") from exc

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import MalformedEvidence
 from .ca import Ca, read_ca
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
 
 ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 """The one AlgorithmIdentifier of ecdsa-with-SHA256 (RFC 5758 3.2: no parameters)."""
@@ -53,32 +54,45 @@ def parse_ca_p256(data: bytes) -> CaP256:
     return CaP256(**fields, spki_sha256=sha256(SPKI_PREFIX + point).digest(), public_point=point)
 
 
+class _Scheme(NamedTuple):
+    """What verifying needs of the library: imported once, not in every call."""
+
+    load: Callable[[SECP256R1, bytes], EllipticCurvePublicKey]
+    curve: SECP256R1
+    algorithm: ECDSA
+    encode: Callable[[int, int], bytes]
+    invalid: type[Exception]
+
+
 @cache
-def _scheme() -> tuple[SECP256R1, ECDSA]:
+def _scheme() -> _Scheme:
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as above
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature  # noqa: PLC0415 - as above
     from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 - as above
 
-    return ec.SECP256R1(), ec.ECDSA(SHA256())
+    return _Scheme(
+        load=ec.EllipticCurvePublicKey.from_encoded_point,
+        curve=ec.SECP256R1(),
+        algorithm=ec.ECDSA(SHA256()),
+        encode=encode_dss_signature,
+        invalid=InvalidSignature,
+    )
 
 
 def verify_der(point: bytes, signature: bytes, data: bytes) -> bool:
     """Whether the DER signature over SHA-256 of `data` is by the key with these 64 bytes x and y."""
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - as above
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey  # noqa: PLC0415 - as above
-
-    curve, scheme = _scheme()
+    scheme = _scheme()
     try:
-        EllipticCurvePublicKey.from_encoded_point(curve, b"\x04" + point).verify(signature, data, scheme)
-    except (InvalidSignature, ValueError):  # ValueError: the point is on no curve
+        scheme.load(scheme.curve, b"\x04" + point).verify(signature, data, scheme.algorithm)
+    except (scheme.invalid, ValueError):  # ValueError: the point is on no curve
         return False
     return True
 
 
 def verify_raw(point: bytes, signature: bytes, data: bytes) -> bool:
     """Whether the 64 bytes r and s over SHA-256 of `data` are by the key with these 64 bytes x and y."""
-    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature  # noqa: PLC0415 - as above
-
     if len(signature) != 64:
         return False
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-    return verify_der(point, encode_dss_signature(r, s), data)
+    return verify_der(point, _scheme().encode(r, s), data)
