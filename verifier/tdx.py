@@ -165,7 +165,11 @@ def verify_pck(chain: tuple[bytes, ...], collateral: VerifiedCollateral, *, at: 
             reference="pinned by SHA-256 of the DER",
         )
     if len(chain) > 1 and sha256(chain[1]).digest() != ca.sha256:
-        ca = parse_ca_p256(chain[1])  # a renewed certificate of the CA, or a CA of somebody else's
+        # A renewed certificate of the CA, or a CA of somebody else's.
+        try:
+            ca = parse_ca_p256(chain[1])
+        except MalformedEvidence as exc:
+            raise MalformedEvidence(str(exc), check=Check.TDX_PCK_FORMAT) from exc
         verify_pck_ca(ca, collateral.root, collateral.root_crl, watch)
     pck = _leaf(chain[0])
     checks.passed(Check.TDX_PCK_FORMAT, reference="Intel PCK certificate profile, 1.4")

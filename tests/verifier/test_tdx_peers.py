@@ -271,3 +271,30 @@ def test_a_chain_that_is_too_long_is_no_chain():
     with pytest.raises(Error) as caught:
         verified(replace(case, quote=made.quote(fields)))
     assert caught.value.check is Check.TDX_PCK_FORMAT
+
+
+def test_a_ca_of_a_quote_that_cannot_be_read_is_named():
+    made, case = hierarchy(), make("")
+    ca = made.certificate(made.ca)
+    for broken in (ca[:-1], ca.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030101"))):
+        fields = QuoteFields(td=TD10, qe=QE, certification=(5, pki.pem(made.pck, broken, made.root)))
+        with pytest.raises(Error) as caught:
+            verified(replace(case, quote=made.quote(fields)))
+        assert caught.value.check is Check.TDX_PCK_FORMAT
+
+
+def test_a_renewed_certificate_of_the_ca_serves_as_well():
+    made, case = hierarchy(), make("")
+    fields = pki.CertificateFields(
+        authority=made.ca,
+        key=made.keys[made.ca],
+        issuer_key=made.keys[TdxAuthority.ROOT],
+        not_before=AT - timedelta(days=1),
+        not_after=AT + timedelta(days=1),
+        serial=99,
+    )
+    renewed = pki.certificate(fields)
+    assert renewed != made.certificate(made.ca)
+    quote = made.quote(QuoteFields(td=TD10, qe=QE, certification=(5, pki.pem(made.pck, renewed, made.root))))
+    assert verified(replace(case, quote=quote)).verdict.converged == "UpToDate"
+    assert refused(replace(case, quote=quote), at=AT + timedelta(days=2)) is Check.TDX_PCK_CA_EXPIRED
