@@ -5,6 +5,7 @@ All of it on the simulated platform, with signatures that are good wherever the 
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -277,7 +278,9 @@ def test_a_ca_of_a_quote_that_cannot_be_read_is_named():
     made, case = hierarchy(), make("")
     ca = made.certificate(made.ca)
     for broken in (ca[:-1], ca.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030101"))):
-        fields = QuoteFields(td=TD10, qe=QE, certification=(5, pki.pem(made.pck, broken, made.root)))
+        block = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(broken) + b"-----END CERTIFICATE-----\n"
+        chain = pki.pem(made.pck) + block + pki.pem(made.root)
+        fields = QuoteFields(td=TD10, qe=QE, certification=(5, chain))
         with pytest.raises(Error) as caught:
             verified(replace(case, quote=made.quote(fields)))
         assert caught.value.check is Check.TDX_PCK_FORMAT
