@@ -15,53 +15,6 @@ if TYPE_CHECKING:
     from ..verifier.policy import Policy
     from ..verifier.policy_keys import Json
 
-# Written out, not generated: this is the text that people edit.  A test loads it and compares it with the defaults.
-_TEMPLATE = """\
-# dokimos appraisal policy.  docs/policy.md describes every key and what its absence means; unknown keys are refused.
-schema = 1
-name = "strict"
-
-[snp]
-# Which code: launch measurements, 96 hex digits each (dokimos measure snp).  Without one everything is rejected.
-measurements = {measurements}
-# VMPL 0 is the most privileged level; a paravisor such as Azure's runs there and the workload above it.
-vmpl = [0]
-
-# Who signed: VCEKs, which belong to one chip.  "VLEK" would add keys that AMD lends to cloud providers.
-signers = ["VCEK"]
-# Milan is left out: its root seed can be extracted by software, so its reports can be forged (arXiv 2605.12990).
-products = {products}
-require_chip_bound = true
-# chip_ids = ["..."]            # only these chips, by hwID of the VCEK; nothing else tells whose machine it is
-# maximum_vek_age_days = 365
-revocation = "require"          # a fresh, signed revocation list must come with the evidence
-simulated_roots = {roots}            # SHA-256 of roots of simulated platforms: for tests only
-
-# Firmware: the shipped, dated floors per family, model and stepping, and nothing that the host may still roll back.
-tcb_floor = "shipped"
-permit_provisional_firmware = false
-# [snp.minimum_tcb] has floors of your own: bl, tee, snp, ucode, and fmc on Turin.
-
-[snp.policy]
-debug = "must-be-0"             # 1: the host reads the guest's memory
-migrate_ma = "must-be-0"        # 1: a migration agent may move the guest elsewhere
-cxl_allow = "must-be-0"
-smt = "any"                     # "must-be-0" keeps other tenants' threads off your cores, where the host can do that
-reserved = "fail"
-
-[snp.platform_info]
-alias_check_complete = "must-be-1"   # memory modules that lie about their size (BadRAM, AMD-SB-3015)
-# "must-be-1" where your machines have it: the host cannot even read ciphertext.
-ciphertext_hiding_dram_en = "any"
-
-[binding]
-role = "gateway"
-require_nonce = true
-maximum_lifetime_seconds = 3600
-# image_sha256 = ["..."]
-# runtime_config_sha256 = ["..."]
-"""
-
 
 def read_policy(path: str) -> Policy:
     """The policy of a file, or of standard input for ``-``.
@@ -87,25 +40,35 @@ def command() -> None:
 
 @command.command()
 @click.option("-o", "--output", metavar="FILE", help="Write to a new file; standard output without it.")
-@click.option("--measurement", "measurements", multiple=True, metavar="HEX", help="Accept this launch measurement.")
 @click.option(
-    "--product",
-    "products",
+    "--tee", type=click.Choice(["snp", "tdx"]), default="snp", show_default=True, help="What is to be appraised."
+)
+@click.option(
+    "--measurement",
+    "measurements",
     multiple=True,
-    metavar="NAME",
-    default=("Genoa", "Turin"),
-    show_default=True,
-    help="Accept this product.",
+    metavar="HEX",
+    help="Accept this launch measurement; of a TD, its MRTD.",
+)
+@click.option(
+    "--product", "products", multiple=True, metavar="NAME", help="Accept this SNP product.  [default: Genoa, Turin]"
 )
 @click.option(
     "--simulated-root", "roots", multiple=True, metavar="HEX", help="Accept the simulated platform with this root."
 )
-def init(output: str | None, measurements: tuple[str, ...], products: tuple[str, ...], roots: tuple[str, ...]) -> None:
+def init(
+    output: str | None, tee: str, measurements: tuple[str, ...], products: tuple[str, ...], roots: tuple[str, ...]
+) -> None:
     """Write a strict policy with comments, to be edited."""
     from ..verifier.policy import load_policy  # noqa: PLC0415 - as above
+    from .policy_templates import SNP, TDX  # noqa: PLC0415 - as above
 
-    text = _TEMPLATE.format(
-        measurements=json.dumps(measurements), products=json.dumps(products), roots=json.dumps(roots)
+    if tee == "tdx" and products:
+        raise UsageError("--product is for SNP: a TDX platform has an FMSPC instead")
+    text = (TDX if tee == "tdx" else SNP).format(
+        measurements=json.dumps(measurements),
+        products=json.dumps(products or ("Genoa", "Turin")),
+        roots=json.dumps(roots),
     )
     load_policy(text)
     if output is None:

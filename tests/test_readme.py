@@ -213,7 +213,16 @@ def test_readme_names_the_two_commands() -> None:
 
 
 def test_the_command_line_page_is_the_programs_own() -> None:
-    assert (ROOT / "docs/cli.md").read_text() == generator("cli_help").page()
+    # In a process of its own: click keeps the help option of a group that a test before this one started as the root.
+    code = "import cli_help, sys; sys.stdout.write(cli_help.page())"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests/generate")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (ROOT / "docs/cli.md").read_text() == found.stdout
 
 
 def test_the_constraints_generator_gives_what_is_committed() -> None:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dokimos.commands import policy as policy_command
+from dokimos.commands import policy_templates
 from dokimos.commands.policy import command, read_policy
 from dokimos.endorsements.collateral import TcbStatus
 from dokimos.errors import MaterialUnavailable, UsageError
@@ -427,16 +427,26 @@ def test_init_writes_a_strict_policy_that_loads(tmp_path):
 def test_init_prints_the_template_and_refuses_bad_values():
     assert load_policy(run("init").output).snp.measurements == ()
     assert load_policy(run("init", "--product", "Milan").output).snp.products == (Product.MILAN,)
-    for bad in (["--measurement", "zz"], ["--product", 'Milan"]\nx = 1'], ["--simulated-root", "00" * 32]):
+    tdx = load_policy(run("init", "--tee", "tdx", "--measurement", "ab" * 48, "--simulated-root", "cd" * 32).output).tdx
+    assert (tdx.mrtd, tdx.simulated_roots) == ((b"\xab" * 48,), (b"\xcd" * 32,))
+    for bad in (
+        ["--tee", "tdx", "--product", "Milan"],
+        ["--measurement", "zz"],
+        ["--product", 'Milan"]\nx = 1'],
+        ["--simulated-root", "00" * 32],
+    ):
         assert isinstance(run("init", *bad).exception, UsageError)
 
 
 LOOSEST = {"any", "report", "off", "if-present"}
 
 
-@pytest.mark.parametrize("section", ["snp", "snp.policy", "snp.platform_info", "binding"])
+TDX_SECTIONS = ["tdx", "tdx.events", "tdx.td_attributes", "tdx.xfam", "tdx.tcb"]
+
+
+@pytest.mark.parametrize("section", ["snp", "snp.policy", "snp.platform_info", "binding", *TDX_SECTIONS])
 def test_the_template_is_never_looser_than_the_defaults(section):
-    strict: Any = load_policy(run("init").output).effective()
+    strict: Any = load_policy(run("init", "--tee", "tdx" if section in TDX_SECTIONS else "snp").output).effective()
     default: Any = Policy(schema=1).effective()
     for part in section.split("."):
         strict, default = strict[part], default[part]
@@ -480,8 +490,9 @@ def test_an_unreadable_file_is_named(tmp_path):
     assert isinstance(run("check", str(latin)).exception, UsageError)
 
 
-def test_the_template_has_no_key_that_was_renamed():
+@pytest.mark.parametrize("template", [policy_templates.SNP, policy_templates.TDX])
+def test_the_template_has_no_key_that_was_renamed(template):
     known = {path.rsplit(".", 1)[-1] for path, _ in entries(Policy)}
-    commented = re.findall(r"^#? ?([a-z_0-9]+) = ", policy_command._TEMPLATE, re.MULTILINE)
+    commented = re.findall(r"^#? ?([a-z_0-9]+) = ", template, re.MULTILINE)
     assert commented
     assert set(commented) <= known

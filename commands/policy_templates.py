@@ -1,0 +1,99 @@
+"""The strict policies that ``dokimos policy init`` writes.
+
+Written out, not generated: this is the text that people edit.  Tests load each and compare it with the defaults.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_HEAD = """\
+# dokimos appraisal policy.  docs/policy.md describes every key and what its absence means; unknown keys are refused.
+schema = 1
+name = "strict"
+
+"""
+
+_BINDING = """\
+[binding]
+role = "gateway"
+require_nonce = true
+maximum_lifetime_seconds = 3600
+# image_sha256 = ["..."]
+# runtime_config_sha256 = ["..."]
+"""
+
+SNP: Final = f"""\
+{_HEAD}[snp]
+# Which code: launch measurements, 96 hex digits each (dokimos measure snp).  Without one everything is rejected.
+measurements = {{measurements}}
+# VMPL 0 is the most privileged level; a paravisor such as Azure's runs there and the workload above it.
+vmpl = [0]
+
+# Who signed: VCEKs, which belong to one chip.  "VLEK" would add keys that AMD lends to cloud providers.
+signers = ["VCEK"]
+# Milan is left out: its root seed can be extracted by software, so its reports can be forged (arXiv 2605.12990).
+products = {{products}}
+require_chip_bound = true
+# chip_ids = ["..."]            # only these chips, by hwID of the VCEK; nothing else tells whose machine it is
+# maximum_vek_age_days = 365
+revocation = "require"          # a fresh, signed revocation list must come with the evidence
+simulated_roots = {{roots}}            # SHA-256 of roots of simulated platforms: for tests only
+
+# Firmware: the shipped, dated floors per family, model and stepping, and nothing that the host may still roll back.
+tcb_floor = "shipped"
+permit_provisional_firmware = false
+# [snp.minimum_tcb] has floors of your own: bl, tee, snp, ucode, and fmc on Turin.
+
+[snp.policy]
+debug = "must-be-0"             # 1: the host reads the guest's memory
+migrate_ma = "must-be-0"        # 1: a migration agent may move the guest elsewhere
+cxl_allow = "must-be-0"
+smt = "any"                     # "must-be-0" keeps other tenants' threads off your cores, where the host can do that
+reserved = "fail"
+
+[snp.platform_info]
+alias_check_complete = "must-be-1"   # memory modules that lie about their size (BadRAM, AMD-SB-3015)
+# "must-be-1" where your machines have it: the host cannot even read ciphertext.
+ciphertext_hiding_dram_en = "any"
+
+{_BINDING}"""
+"""With fields measurements, products and roots."""
+
+TDX: Final = f"""\
+{_HEAD}[tdx]
+# Which code: the firmware's MRTD, 96 hex digits each (dokimos measure tdx).  Without one everything is rejected.
+mrtd = {{measurements}}
+# What that firmware started: registers by value, or the parts of the event log in [tdx.events].
+# rtmr0 = ["..."]
+# rtmr1 = ["..."]
+# rtmr2 = ["..."]
+
+# Which platform: nothing else tells whose machine it is, and physical attacks leave no trace in a quote.
+# ppids = ["..."]
+# platform_instance_ids = ["..."]
+# fmspcs = ["..."]
+# mrseam = ["1.5.24"]           # only these TDX modules, by version or by MRSEAM
+simulated_roots = {{roots}}            # SHA-256 of roots of simulated platforms: for tests only
+
+[tdx.events]
+secure_boot = "any"             # "must-be-1" where the firmware has keys of yours
+# kernel = ["..."]              # Authenticode SHA-384; once named, everything else that was started must be named too
+# command_line = ["console=ttyS0"]
+# initrd = ["..."]              # SHA-384 of the file
+
+[tdx.td_attributes]
+debug = "must-be-0"             # 1: the host reads the TD's memory
+sept_ve_disable = "must-be-1"   # 0: the host takes pages away and watches what the TD does about it
+migratable = "must-be-0"        # 1: a migration TD may move the TD elsewhere
+unknown = "fail"
+
+[tdx.xfam]
+unknown = "fail"
+
+[tdx.tcb]
+accepted = ["UpToDate"]         # what is out of date passes by [[tdx.tcb.grace]] alone: status, advisories, and an end
+# minimum_evaluation_data_number = 19
+
+{_BINDING}"""
+"""With fields measurements (of MRTD) and roots."""
