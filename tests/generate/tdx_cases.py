@@ -15,6 +15,7 @@ from dokimos.attest.sim_quote import QuoteFields, TdFields, write_quote
 from dokimos.attest.sim_tdx_collateral import LevelFields, ModuleFields, TcbInfoFields
 from dokimos.attest.sim_tdx_pki import PckFields
 from dokimos.errors import Check
+from tests.generate import tdx_edges
 from tests.generate.tdx_case import (
     ISV,
     LATE,
@@ -291,8 +292,16 @@ def enclave() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All declared cases."""
-    parts = (matrix, components, levels, modules, relaunch, enclave, documents, platforms)
-    return [case for part in parts for case in part()]
+    rules = (matrix, components, levels, modules, relaunch, enclave, documents, platforms)
+    edges = (
+        tdx_edges.bits,
+        tdx_edges.numbers,
+        tdx_edges.levels,
+        tdx_edges.seconds,
+        tdx_edges.signers,
+        tdx_edges.quotes,
+    )
+    return [case for part in (*rules, *edges) for case in part()]
 
 
 def random_cases(count: int, seed: int = 7) -> Iterator[Case]:

@@ -30,6 +30,8 @@ def peer_collateral(collateral: TdxCollateral) -> dcap_qvl.QuoteCollateralV3:
         "qe_identity": identity.signed.decode(),
         "qe_identity_signature": identity.signature.hex(),
     }
+    if collateral.pck_chain is not None:
+        document["pck_certificate_chain"] = collateral.pck_chain.decode()
     return dcap_qvl.QuoteCollateralV3.from_json(json.dumps(document))
 
 

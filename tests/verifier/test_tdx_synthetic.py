@@ -31,7 +31,7 @@ def verified(case):
 
 
 def test_the_cases_are_many_and_each_has_its_name():
-    assert len(_CASES) >= 400
+    assert len(_CASES) >= 500
     assert len({case.name for case in _CASES}) == len(_CASES)
 
 
