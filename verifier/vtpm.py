@@ -51,13 +51,16 @@ def verify_vtpm(
         pcrs: values of the PCRs that it covers, 32 bytes each, in ascending order.
         hcl: the HCL report, whose runtime data names the key.
         report_data: of the verified hardware report or quote, 64 bytes.
-        nonce: what the verifier sent.
+        nonce: what the verifier sent; not empty, for then any old quote without one would do.
 
     Raises:
+        ValueError: the nonce is empty.
         VerificationError: a check failed.
         MalformedEvidence: quote, runtime data or PCRs that do not have their form.
         UnsupportedEvidence: a quote of another kind or bank.
     """
+    if not nonce:
+        raise ValueError("a quote without a nonce may be of any time")
     checks = Checklist()
     expected = hcl.expected_report_data()
     checks.require(
@@ -75,14 +78,6 @@ def verify_vtpm(
         "the quote is not signed by the vTPM's attestation key",
         reference=f"{_ATTEST}; RFC 8017 8.2",
     )
-    checks.require(
-        quote.extra_data == nonce,
-        Check.VTPM_QUOTE_NONCE,
-        "the quote does not carry the nonce: it may be old or somebody else's",
-        expected=nonce,
-        actual=quote.extra_data,
-        reference=_ATTEST,
-    )
     if any(len(value) != 32 for value in pcrs):
         raise MalformedEvidence("PCRs of the SHA-256 bank have 32 bytes each")
     actual = sha256(b"".join(pcrs)).digest()
@@ -93,6 +88,14 @@ def verify_vtpm(
         expected=quote.pcr_digest,
         actual=actual,
         reference="TPM 2.0 Library, part 2, 10.12.1",
+    )
+    checks.require(
+        quote.extra_data == nonce,
+        Check.VTPM_QUOTE_NONCE,
+        "the quote does not carry the nonce: it may be old or somebody else's",
+        expected=nonce,
+        actual=quote.extra_data,
+        reference=_ATTEST,
     )
     return VerifiedVtpm(quote=quote, pcrs=dict(zip(quote.pcrs, pcrs, strict=True)), checks=checks.done())
 

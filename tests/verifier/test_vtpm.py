@@ -57,27 +57,46 @@ def machine(request, vectors):
 
 def test_a_real_quote_holds_as_its_manifest_says(machine):
     hcl, parts, report_data, expected = machine
-    verified = verify_vtpm(*parts, hcl, report_data=report_data, nonce=bytes.fromhex(expected["nonce"]))
-    assert [check.status for check in verified.checks] == ["pass"] * 4
-    assert len(verified.pcrs) == expected["pcr_count"] == 24
+    nonce = bytes.fromhex(expected["nonce"])
+    if nonce:
+        verified = verify_vtpm(*parts, hcl, report_data=report_data, nonce=nonce)
+        assert len(verified.pcrs) == expected["pcr_count"] == 24
+        checks = verified.checks
+    else:  # this one was made without a nonce, so all of it holds but the freshness that a verifier asks for
+        with pytest.raises(VerificationError) as caught:
+            verify_vtpm(*parts, hcl, report_data=report_data, nonce=b"challenge")
+        assert caught.value.failed.id is Check.VTPM_QUOTE_NONCE
+        checks = caught.value.checks[:-1]
+    assert [check.status for check in checks] == ["pass"] * (4 if nonce else 3)
     assert (expected["signature"], expected["pcr_digest"], expected["pcr_select"]) == ("pass", "pass", "ffffff")
 
 
-def test_another_nonce_is_refused_as_each_set_says(vectors, machine):
+@pytest.mark.parametrize(
+    ("machine", "name", "case"),
+    [
+        ("evidence-v1", "tdx/az_tdx_evidence", "evidence-v1-wrong-nonce"),
+        ("snp", "snp/ars_az_milan_v3", "nonce-demanded"),
+    ],
+    indirect=["machine"],
+)
+def test_another_nonce_is_refused_as_each_set_says(vectors, machine, name, case):
     hcl, parts, report_data, _ = machine
-    tdx = vectors("tdx/az_tdx_evidence").manifest["expected"]["cases"]
-    snp = vectors("snp/ars_az_milan_v3").manifest["expected"]["cases"]
-    named = [case for case in (*tdx, *snp) if case["reason"] == "nonce-mismatch"]
-    assert len(named) == 2
-    for case in named:
-        with pytest.raises(VerificationError) as caught:
-            verify_vtpm(*parts, hcl, report_data=report_data, nonce=bytes.fromhex(case["options"]["nonce"]) + b"?")
-        assert caught.value.failed.id is Check.VTPM_QUOTE_NONCE
+    (named,) = [found for found in vectors(name).manifest["expected"]["cases"] if found["id"] == case]
+    assert (named["verdict"], named["reason"]) == ("reject", "nonce-mismatch")
+    with pytest.raises(VerificationError) as caught:
+        verify_vtpm(*parts, hcl, report_data=report_data, nonce=bytes.fromhex(named["options"]["nonce"]))
+    assert caught.value.failed.id is Check.VTPM_QUOTE_NONCE
+
+
+def test_an_empty_nonce_is_no_demand_that_a_quote_without_one_could_meet(machine):
+    hcl, parts, report_data, _ = machine
+    with pytest.raises(ValueError, match="nonce"):
+        verify_vtpm(*parts, hcl, report_data=report_data, nonce=b"")
 
 
 def test_each_arrow_that_is_cut_is_refused_by_its_check(machine):
     hcl, (message, signature, pcrs), report_data, expected = machine
-    nonce = bytes.fromhex(expected["nonce"])
+    nonce = bytes.fromhex(expected["nonce"]) or b"challenge"
     bad = bytes((signature[0] ^ 1,)) + signature[1:]
     for check, arguments, data in (
         (Check.VTPM_HCL_BINDING, (message, signature, pcrs), bytes(64)),
