@@ -9,16 +9,18 @@ from pathlib import Path
 from ..codec import pem_or_der
 from ..errors import MaterialUnavailable
 from ..evidence import cert_table
+from ..evidence.bundle import SnpEvidence
 from ..evidence.snp import SigningKey, parse_report
 from . import sev_guest, sim_guest, tsm
-from .provider import REPORT_DATA_SIZE, Endorsements, Provider, Quote
+from .provider import REPORT_DATA_SIZE, Endorsements, Platform, Provider, Quote
+from .sim_port import Tee
 
 
 class HostPlatform:
     """A provider that also gives the certificates which came with its reports.
 
-    Both a :class:`~dokimos.attest.provider.Provider` and the source of endorsements of an
-    :class:`~dokimos.attest.attester.Attester`.  Safe from any thread.
+    A :class:`~dokimos.attest.provider.Platform` for an :class:`~dokimos.attest.attester.Attester`.  Safe from any
+    thread.
 
     Args:
         provider: where reports come from.
@@ -69,6 +71,13 @@ class HostPlatform:
         return endorsements_of(*last)
 
 
+    def evidence(self, report_data: bytes) -> SnpEvidence:
+        """See :class:`~dokimos.attest.provider.EvidenceSource`; errors as the two methods above."""
+        quote = self.report(report_data)
+        vek, cas, crls = self.endorsements()
+        return SnpEvidence(report=quote.report, vek=vek, cas=cas, crls=crls)
+
+
 def endorsements_of(table: bytes, signing_key: SigningKey) -> Endorsements:
     """The endorsements in a certificate table.
 
@@ -95,8 +104,8 @@ def _certificates(data: bytes | None) -> list[bytes]:
 
 def detect(
     root: Path = tsm.DEFAULT_ROOT, device: Path = sev_guest.DEFAULT_DEVICE, ports: Path = sim_guest.DEFAULT_PORTS
-) -> HostPlatform:
-    """The platform of this machine: configfs-tsm, else /dev/sev-guest, else the simulated secure processor's port.
+) -> Platform:
+    """The platform of this machine: configfs-tsm, else /dev/sev-guest, else a simulated secure processor's port.
 
     configfs-tsm takes root's rights, so that a service without them goes to the device, which it can be given.
 
@@ -112,7 +121,10 @@ def detect(
         return HostPlatform(tsm.TsmProvider(root))
     if device.exists():
         return HostPlatform(sev_guest.SevGuestProvider(device))
-    port = sim_guest.find_port(ports)
+    port = sim_guest.find_port(Tee.SNP, ports)
     if port is not None:
         return HostPlatform(sim_guest.SimPortProvider(port))
+    port = sim_guest.find_port(Tee.TDX, ports)
+    if port is not None:
+        return sim_guest.SimPortTd(port)
     raise MaterialUnavailable(f"not a confidential guest, or its kernel is too old: neither {root} nor {device}")

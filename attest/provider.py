@@ -52,6 +52,18 @@ class EvidenceSource(Protocol):
         """
 
 
+class Platform(EvidenceSource, Protocol):
+    """The platform of a machine, which makes the processor's part of its bundles."""
+
+    @property
+    def name(self) -> str:
+        """Name of the interface, for messages."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the evidence comes from the simulated platform; it proves nothing about hardware then."""
+
+
 class Provider(Protocol):
     """A source of reports about the machine that asks."""
 

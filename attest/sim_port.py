@@ -1,30 +1,51 @@
 """The words between a booted guest and the simulated secure processor: frames over a virtio-serial port.
 
-A request carries 64 bytes of report_data and a VMPL, an answer the report and the host's certificate table.  Both carry
-a number, so that a late answer to an earlier request is never taken for this one's.  Our own format, since the hardware
-has none: there the guest's memory is the channel.
+A request carries 64 bytes of report_data and a VMPL, an answer the report and the host's certificate table.  A TD's
+request carries 64 bytes, its answer the quote with collateral and event log.  All carry a number, so that a late answer
+to an earlier request is never taken for this one's.  Our own format, since the hardware has none: there the guest's
+memory is the channel.
 """
 
 from __future__ import annotations
 
 import struct
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 from ..errors import MalformedEvidence
+from ..evidence.bundle import MAX_COLLATERAL, MAX_EVENT_LOG, TdxEvidence
 from ..evidence.cert_table import MAX_SIZE
 from ..evidence.snp import REPORT_SIZE
+from ..evidence.tdx import QUOTE_MAX
 from .provider import REPORT_DATA_SIZE, VMPLS, Quote
 
-PORT_NAME: Final = "org.dokimos.secure-processor"
-"""Name of the virtio-serial port."""
+
+class Tee(StrEnum):
+    """What the simulated secure processor plays."""
+
+    SNP = "snp"
+    TDX = "tdx"
+
+
+PORT_NAMES: Final = {Tee.SNP: "org.dokimos.secure-processor", Tee.TDX: "org.dokimos.secure-processor.tdx"}
+"""Names of the virtio-serial port, by which a guest tells what it is."""
 MAGIC: Final = b"DKSP"
 HEADER: Final = struct.Struct(">4sBB2xQI")
 REQUEST: Final = 1
 ANSWER: Final = 2
 REFUSAL: Final = 3
+TD_REQUEST: Final = 4
+TD_ANSWER: Final = 5
 _VERSION: Final = 1
 _BODY: Final = struct.Struct(f">{REPORT_DATA_SIZE}sI")
-_MAX_BODY: Final = {REQUEST: _BODY.size, ANSWER: REPORT_SIZE + MAX_SIZE, REFUSAL: 0}
+_SIZES: Final = struct.Struct(">II")
+_MAX_BODY: Final = {
+    REQUEST: _BODY.size,
+    ANSWER: REPORT_SIZE + MAX_SIZE,
+    REFUSAL: 0,
+    TD_REQUEST: REPORT_DATA_SIZE,
+    TD_ANSWER: _SIZES.size + QUOTE_MAX + MAX_COLLATERAL + MAX_EVENT_LOG,
+}
 
 
 class Header(NamedTuple):
@@ -90,3 +111,48 @@ def encode_answer(number: int, quote: Quote | None) -> bytes:
     """An answer's frame, or a refusal's without a quote."""
     body = quote.report + (quote.cert_table or b"") if quote else b""
     return HEADER.pack(MAGIC, _VERSION, ANSWER if quote else REFUSAL, number, len(body)) + body
+
+
+def parse_td_request(data: bytes) -> bytes:
+    """Read the body of a TD's request: its report_data.
+
+    Raises:
+        MalformedEvidence: another length.
+    """
+    if len(data) != REPORT_DATA_SIZE:
+        raise MalformedEvidence(f"simulated port: a TD's request has {REPORT_DATA_SIZE} bytes")
+    return data
+
+
+def parse_td_answer(data: bytes) -> TdxEvidence:
+    """Read the body of an answer to a TD.
+
+    Raises:
+        MalformedEvidence: the parts do not fill it, or one of them is empty or larger than a bundle takes.
+    """
+    if len(data) < _SIZES.size:
+        raise MalformedEvidence("simulated port: an answer to a TD is cut off")
+    quote, collateral = _SIZES.unpack_from(data)
+    parts = _SIZES.size + quote, _SIZES.size + quote + collateral
+    log = len(data) - parts[1]
+    if not (0 < quote <= QUOTE_MAX and 0 < collateral <= MAX_COLLATERAL and 0 <= log <= MAX_EVENT_LOG):
+        raise MalformedEvidence("simulated port: an answer holds a quote, its collateral and its event log")
+    return TdxEvidence(
+        quote=data[_SIZES.size : parts[0]],
+        collateral=data[parts[0] : parts[1]],
+        event_log=data[parts[1] :] or None,
+    )
+
+
+def encode_td_request(number: int, report_data: bytes) -> bytes:
+    """The frame of a TD's request; the caller has checked the value."""
+    return HEADER.pack(MAGIC, _VERSION, TD_REQUEST, number, len(report_data)) + report_data
+
+
+def encode_td_answer(number: int, evidence: TdxEvidence | None) -> bytes:
+    """The frame of an answer to a TD, or a refusal's without evidence."""
+    if evidence is None:
+        return encode_answer(number, None)
+    body = _SIZES.pack(len(evidence.quote), len(evidence.collateral))
+    body += evidence.quote + evidence.collateral + (evidence.event_log or b"")
+    return HEADER.pack(MAGIC, _VERSION, TD_ANSWER, number, len(body)) + body

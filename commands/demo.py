@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import click
 
-from ..errors import ExitCode, UsageError
+from ..errors import ExitCode
 from .render import console
 
 
@@ -24,8 +24,6 @@ def command(quick: bool, tee: str, profile: str, mirror: tuple[str, ...], verbos
     nonce, sends it a request through a relay under HPKE, shows the answer, and then what is refused.  The machine is
     emulated in software, which is what is slow.  Ends with 0 only if all of it held.
     """
-    if tee == "tdx" and not quick:
-        raise UsageError("--tee tdx goes with --quick: the images are built for SEV-SNP and bring no firmware for a TD")
     from . import demo_quick, demo_vm  # noqa: PLC0415 - help need not pay
 
     out = console()
@@ -34,7 +32,7 @@ def command(quick: bool, tee: str, profile: str, mirror: tuple[str, ...], verbos
         if quick:
             held = demo_quick.run(out, stack, tee, verbose=verbose)
         else:
-            held = demo_vm.run(out, stack, profile, mirrors=mirror, verbose=verbose)
+            held = demo_vm.run(out, stack, profile, tee, mirrors=mirror, verbose=verbose)
     out.print(f"[dim]{time.monotonic() - started:.0f} s; everything that was started has ended[/dim]")
     if not held:
         out.print("[bold red]Not all of it held.[/bold red]")

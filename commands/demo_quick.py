@@ -49,7 +49,7 @@ def run(out: Console, stack: ExitStack, tee: str, *, verbose: bool) -> bool:
     between = relay(stack, service)
     out.print(f"service {service}   SIMULATED platform, root {cvm.root_sha256.hex()[:16]}…")
     out.print(f"relay   {between}   sees who asks, not what")
-    out.print(f"policy  accepts measurement {cvm.measurement.hex()[:16]}… under that root, and nothing else\n")
+    out.print(f"policy  accepts measurement {cvm.measurement[:16]}… under that root, and nothing else\n")
 
     out.rule("[bold]2  Verify it over a fresh nonce, through the relay, before anything is sent", align="left")
     policy = load_policy(cvm.policy())

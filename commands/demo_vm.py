@@ -6,8 +6,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ..cvm_image.lock import Lock
     from ..cvm_image.profile import Profile
     from ..cvm_image.store import Store
+    from ..measurements.image import Measurements
     from ..verifier.policy import Policy
 
 # Few and short: the emulated processor reads and writes less than one token a second.
@@ -36,13 +38,14 @@ _ANSWER_SECONDS: Final = 300.0
 _BLOCK: Final = 4096
 
 
-def run(out: Console, stack: ExitStack, name: str, *, mirrors: Sequence[str] = (), verbose: bool) -> bool:
+def run(out: Console, stack: ExitStack, name: str, tee: str, *, mirrors: Sequence[str] = (), verbose: bool) -> bool:
     """The demo with a virtual machine; whether all of it held.
 
     Args:
         out: where it is shown.
         stack: ends what is started.
         name: of the profile.
+        tee: what is simulated, "snp" or "tdx".
         mirrors: addresses of the Debian archive; empty for those of the host's apt settings.
         verbose: whether every check and the guest's console are shown.
     """
@@ -60,25 +63,39 @@ def run(out: Console, stack: ExitStack, name: str, *, mirrors: Sequence[str] = (
     out.rule("[bold]1  Build the image from its lock, and measure it", align="left")
     lock = _locked(out, profile, name, store, mirrors)
     manifest = _build(out, profile, lock, store, image)
-    measured = parse_measurements((image / layout.MEASUREMENTS).read_text())
-    boot = manifest.boot
-    wanted = next(d for d in measured.digests if (d.vcpus, d.vcpu_type) == (boot.vcpus, boot.vcpu_type))
-    out.print(f"launch digest for {boot.vcpus} vCPUs of {boot.vcpu_type}: {wanted.launch_digest}\n")
+    wanted = _wanted(parse_measurements((image / layout.MEASUREMENTS).read_text()), manifest, tee)
+    for register, value in wanted.items():
+        out.print(f"{register:5} {value}", soft_wrap=True)
+    out.print()
 
     out.rule("[bold]2  Boot it, emulated in software, beside a simulated secure processor", align="left")
-    guest = _guest(image, store, scratch, verbose=verbose)
+    make = partial(_guest, image, store, scratch, tee)
+    guest = make(verbose=verbose)
     policy = load_policy(guest.policy())
-    held = guest.measurement.hex() == wanted.launch_digest
+    held = guest.launch.measured == wanted
     with guest:
         _boot(out, guest)
-        out.print(f"service {guest.url}   SIMULATED platform, root {guest.platform.root_sha256.hex()[:16]}…")
+        out.print(f"service {guest.url}   SIMULATED platform, root {guest.launch.root_sha256.hex()[:16]}…")
         with ExitStack() as inner:
             session = _verify(out, inner, guest, policy, verbose=verbose)
             held = _ask(out, session) and session.result.verdict == "accepted" and held
         recorded = _record(guest)
     out.print()
     out.rule("[bold]5  What is refused", align="left")
-    return _refusals(out, policy, recorded, image, store, scratch) and held
+    return _refusals(out, policy, recorded, image, scratch, make) and held
+
+
+def _wanted(measured: Measurements, manifest: Manifest, tee: str) -> dict[str, str | None]:
+    """What the image says that its machine must measure, by the names that a simulated launch gives."""
+    boot = manifest.boot
+    if tee == "snp":
+        digests = {(row.vcpus, row.vcpu_type): row.launch_digest for row in measured.snp.digests}
+        return {"launch digest": digests.get((boot.vcpus, boot.vcpu_type))}
+    if measured.tdx is None:
+        raise MaterialUnavailable("the image has no firmware for a TD")
+    rows = {(row.vcpus, row.memory): row for row in measured.tdx.machines}
+    row = rows[boot.vcpus, boot.memory]
+    return {"MRTD": measured.tdx.mrtd, "RTMR0": row.rtmr0, "RTMR1": row.rtmr1, "RTMR2": row.rtmr2}
 
 
 def _locked(out: Console, profile: Profile, name: str, store: Store, addresses: Sequence[str]) -> Lock:
@@ -120,23 +137,26 @@ def _build(out: Console, profile: Profile, lock: Lock, store: Store, image: Path
     return manifest
 
 
-def _guest(
+def _guest(  # noqa: PLR0917 - all that a guest is made of
     image: Path,
     store: Store,
     scratch: Path,
+    tee: str,
     *,
     verbose: bool = False,
     command_line: str | None = None,
     initrd: Path | None = None,
     images: tuple[Path, ...] = (),
 ) -> EmulatedGuest:
-    from ..cvm_image.boot.emulated import EmulatedGuest  # noqa: PLC0415 - help need not pay
+    from ..attest.sim_port import Tee  # noqa: PLC0415 - help need not pay
+    from ..cvm_image.boot.emulated import EmulatedGuest  # noqa: PLC0415
 
     with progress() as told:
         return EmulatedGuest(
             image,
             store,
             state_dir=scratch / "state",
+            tee=Tee(tee),
             told=told,
             console=(lambda line: print(f"| {line}")) if verbose else None,
             command_line=command_line,
@@ -196,10 +216,10 @@ def _record(guest: EmulatedGuest) -> bytes:
 
 
 def _refusals(  # noqa: PLR0917 - all that a tampered guest is made of
-    out: Console, policy: Policy, recorded: bytes, image: Path, store: Store, scratch: Path
+    out: Console, policy: Policy, recorded: bytes, image: Path, scratch: Path, make: Callable[..., EmulatedGuest]
 ) -> bool:
     held = True
-    for what, wanted, found in _impostors(policy, recorded, image, store, scratch):
+    for what, wanted, found in _impostors(policy, recorded, image, scratch, make):
         good = found.startswith(wanted)
         held = held and good
         out.print(f"[{'green' if good else 'bold red'}]{'refused' if good else 'NOT REFUSED'}[/]  {what}")
@@ -208,20 +228,21 @@ def _refusals(  # noqa: PLR0917 - all that a tampered guest is made of
 
 
 def _impostors(
-    policy: Policy, recorded: bytes, image: Path, store: Store, scratch: Path
+    policy: Policy, recorded: bytes, image: Path, scratch: Path, make: Callable[..., EmulatedGuest]
 ) -> Iterator[tuple[str, str, str]]:
     """What is wrong, how the refusal must begin, and what was found."""
     from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
 
     yield "an old report, replayed to a new nonce", Check.BINDING_FRESHNESS, _replayed(policy, recorded)
+    code = Check.TDX_RTMR2 if policy.tdx.mrtd else Check.SNP_MEASUREMENT
     line = layout.read_manifest(image).command_line
-    with _guest(image, store, scratch, command_line=f"{line} systemd.debug_shell=1") as guest:
-        yield "the same image with another command line", Check.SNP_MEASUREMENT, _met(guest, policy)
-    with _guest(image, store, scratch, initrd=_other_initrd(image, scratch)) as guest:
-        yield "the same image with one more file in the initrd", Check.SNP_MEASUREMENT, _met(guest, policy)
+    with make(command_line=f"{line} systemd.debug_shell=1") as guest:
+        yield "the same image with another command line", code, _met(guest, policy)
+    with make(initrd=_other_initrd(image, scratch)) as guest:
+        yield "the same image with one more file in the initrd", code, _met(guest, policy)
     manifest = layout.read_manifest(image)
     disks = (_flipped(image / manifest.volumes[0].file, scratch), *(image / v.file for v in manifest.volumes[1:]))
-    with _guest(image, store, scratch, images=disks) as guest:
+    with make(images=disks) as guest:
         yield "one flipped bit in the root file system", "the guest died", _dies(guest)
 
 

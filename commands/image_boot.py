@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..attest.sim_port import Tee
 from ..errors import MaterialUnavailable, UsageError
 from .model import progress
 
@@ -22,7 +23,9 @@ _POLL_SECONDS = 0.5
 @click.command()
 @click.argument("folder", metavar="DIR")
 @click.option("--simulated", is_flag=True, help="Emulate the machine in software, with a simulated secure processor.")
+@click.option("--tee", type=click.Choice(["snp", "tdx"]), help="What is simulated; snp unless said.")
 @click.option("--snp", is_flag=True, help="On this host's SEV-SNP; not confirmed on hardware.")
+@click.option("--tdx", is_flag=True, help="On this host's TDX; not confirmed on hardware.")
 @click.option("--print", "show", is_flag=True, help="Print QEMU's command line and start nothing.")
 @click.option("--store", metavar="DIR", help="Where the locked files lie; by default the user's cache.")
 @click.option("--state", metavar="DIR", help="Keys of the simulated platform; by default in the user's state folder.")
@@ -33,7 +36,9 @@ _POLL_SECONDS = 0.5
 def boot(  # noqa: PLR0917 - one parameter per option
     folder: str,
     simulated: bool,
+    tee: str | None,
     snp: bool,
+    tdx: bool,
     show: bool,
     store: str | None,
     state: str | None,
@@ -44,13 +49,15 @@ def boot(  # noqa: PLR0917 - one parameter per option
 ) -> None:
     """Boot the image in DIR, verify the endpoint inside of it, and serve until interrupted.
 
-    Under --simulated, evidence comes from a simulated secure processor, which measures the very files that QEMU is
-    given; it proves nothing about hardware.
+    Under --simulated or --tee, evidence comes from a simulated secure processor, which measures the very files that
+    QEMU is given; it proves nothing about hardware.
     """
-    if simulated == snp:
-        raise UsageError("one of --simulated and --snp is needed")
-    if show or snp:
-        _on_snp(Path(folder), show=show, emulated=simulated)
+    emulated = simulated or tee is not None
+    if [emulated, snp, tdx].count(True) != 1:
+        raise UsageError("one of --simulated (or --tee), --snp and --tdx is needed")
+    kind = Tee.TDX if tdx else Tee(tee or "snp")
+    if show or not emulated:
+        _on_host(Path(folder), kind, show=show, emulated=emulated)
         return
     from ..attest.simulator import default_state_dir  # noqa: PLC0415 - help need not pay
     from ..cvm_image.boot.emulated import EmulatedGuest  # noqa: PLC0415
@@ -61,6 +68,7 @@ def boot(  # noqa: PLR0917 - one parameter per option
             Path(folder),
             Store(Path(store) if store else None),
             state_dir=Path(state) if state else default_state_dir(),
+            tee=kind,
             told=told,
             console=(lambda line: click.echo(f"| {line}", err=True)) if console else None,
         )
@@ -69,7 +77,9 @@ def boot(  # noqa: PLR0917 - one parameter per option
             Path(write_policy).write_text(guest.policy())
         except OSError as exc:
             raise UsageError(f"{write_policy}: {exc.strerror}") from exc
-    click.echo(f"SIMULATED: emulated in software; launch digest {guest.measurement.hex()}")
+    click.echo("SIMULATED: emulated in software")
+    for name, value in guest.launch.measured.items():
+        click.echo(f"{name} {value}")
     with guest:
         _serve(guest, timeout, leave=leave)
 
@@ -88,20 +98,26 @@ def _serve(guest: EmulatedGuest, timeout: float, *, leave: bool) -> None:
             raise MaterialUnavailable("the guest has ended by itself")
 
 
-def _on_snp(folder: Path, *, show: bool, emulated: bool) -> None:
+_DEVICES = {Tee.SNP: Path("/dev/sev"), Tee.TDX: Path("/sys/module/kvm_intel/parameters/tdx")}
+"""What a host has that can start such a machine."""
+
+
+def _on_host(folder: Path, tee: Tee, *, show: bool, emulated: bool) -> None:
     """Show QEMU's command line, or become it, on a host whose processor does what the simulated one plays."""
     from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
     from ..cvm_image.boot.arguments import qemu_arguments  # noqa: PLC0415
     from ..cvm_image.boot.machine import Machine, qemu_command  # noqa: PLC0415
 
     manifest = layout.read_manifest(folder)
+    if tee is Tee.TDX:
+        manifest.artifact(layout.FIRMWARE_TDX)  # says so where the image has none
     place = Path("SOCKET") if emulated else None
-    arguments = qemu_arguments(folder, manifest, port=manifest.boot.port, secure_processor=place)
+    arguments = qemu_arguments(folder, manifest, port=manifest.boot.port, secure_processor=place, tee=tee)
     if show:
         click.echo(shlex.join([*qemu_command(None), *arguments]))
         return
-    if not Path("/dev/sev").exists():
-        raise MaterialUnavailable("this host has no /dev/sev: it cannot start a confidential machine")
+    if not _DEVICES[tee].exists():
+        raise MaterialUnavailable(f"this host has no {_DEVICES[tee]}: it cannot start a confidential machine")
     with Machine(None, arguments, told=click.echo) as machine:
         while not machine.wait_end(_POLL_SECONDS):
             pass

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from .model import progress
-from .render import console, print_digests, print_json
+from .render import console, print_json
+from .show_image import print_measurements
 
 
 @click.command()
@@ -74,11 +75,11 @@ def _show(folder: Path, seconds: float, files: int) -> None:
     for volume in manifest.volumes:
         size = manifest.artifact(volume.file).size
         table.add_row(f"{volume.name} ({volume.filesystem}, dm-verity)", f"{size / 1e6:.1f} MB", volume.root_hash)
-    for name in (layout.KERNEL, layout.INITRD, layout.FIRMWARE_SNP):
+    measured = parse_measurements((folder / layout.MEASUREMENTS).read_text())
+    firmware = (layout.FIRMWARE_SNP, layout.FIRMWARE_TDX) if measured.tdx else (layout.FIRMWARE_SNP,)
+    for name in (layout.KERNEL, layout.INITRD, *firmware):
         part = manifest.artifact(name)
         table.add_row(name, f"{part.size / 1e6:.1f} MB", part.sha256)
     out.print(table)
-    measured = parse_measurements((folder / layout.MEASUREMENTS).read_text())
-    rows = ((row.vcpus, row.vcpu_type, row.launch_digest) for row in measured.digests)
-    print_digests(out, "SEV-SNP launch digests", rows)
+    print_measurements(out, measured)
     out.print(f"[dim]{files} files, {seconds:.1f} s[/dim]")

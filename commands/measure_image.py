@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import ExitCode
-from .render import console, print_digests, print_json, read_file
+from .model import progress
+from .render import console, print_json, read_file
+from .show_image import print_measurements
 
 if TYPE_CHECKING:
     from ..cvm_image.layout import Manifest
-    from ..measurements.image import Change, SnpMeasurements
+    from ..measurements.image import Change, Measurements
+    from ..measurements.image_tdx import TdxImage
 
 _LIMIT = 256 << 20
 
@@ -21,10 +24,12 @@ _LIMIT = 256 << 20
 @click.command()
 @click.argument("folder", metavar="DIR")
 @click.option("--diff", metavar="OLD", help="Folder of another image: tell which input moved a digest.")
+@click.option("--store", metavar="DIR", help="Where the locked files lie; by default the user's cache.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-def image(folder: str, diff: str | None, as_json: bool) -> None:
-    """Recompute launch digests and root hashes of the image in DIR and compare them with what it says of itself.
+def image(folder: str, diff: str | None, store: str | None, as_json: bool) -> None:
+    """Recompute launch digests, registers and root hashes of the image in DIR and compare with what it says of itself.
 
+    RTMR0 of a TD has the ACPI tables of its machine: they come from the QEMU of the image's lock, out of the store.
     Ends with 10 where they differ.
     """
     from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
@@ -33,7 +38,7 @@ def image(folder: str, diff: str | None, as_json: bool) -> None:
     place = Path(folder)
     manifest = layout.read_manifest(place)
     written = parse_measurements(_text(place / layout.MEASUREMENTS))
-    found = _recompute(place, written)
+    found = _recompute(place, manifest, written, Path(store) if store else None)
     wrong = [*explain(written, found), *_volumes(place, manifest)]
     changes: tuple[Change, ...] = ()
     if diff:
@@ -41,7 +46,7 @@ def image(folder: str, diff: str | None, as_json: bool) -> None:
         lines = _text(old / layout.COMMAND_LINE), _text(place / layout.COMMAND_LINE)
         changes = explain(parse_measurements(_text(old / layout.MEASUREMENTS)), found, lines)
     if as_json:
-        document = {"snp": asdict(found), "wrong": [asdict(item) for item in wrong]}
+        document = {**asdict(found), "wrong": [asdict(item) for item in wrong]}
         print_json({**document, "changes": [asdict(item) for item in changes]} if diff else document)
     else:
         _show(found, wrong, changes, compared=bool(diff))
@@ -53,17 +58,40 @@ def _text(path: Path) -> str:
     return read_file(str(path), path.name, _LIMIT).decode("utf-8", "replace")
 
 
-def _recompute(place: Path, written: SnpMeasurements) -> SnpMeasurements:
+def _recompute(place: Path, manifest: Manifest, written: Measurements, store: Path | None) -> Measurements:
     from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
-    from ..measurements.image import snp_measurements  # noqa: PLC0415
+    from ..measurements.image import Measurements, snp_measurements  # noqa: PLC0415
 
-    return snp_measurements(
+    snp = snp_measurements(
         firmware=read_file(str(place / layout.FIRMWARE_SNP), "firmware", _LIMIT),
         kernel=read_file(str(place / layout.KERNEL), "kernel", _LIMIT),
         initrd=read_file(str(place / layout.INITRD), "initrd", _LIMIT),
         command_line=_text(place / layout.COMMAND_LINE),
-        vcpus=list(dict.fromkeys(row.vcpus for row in written.digests)),
-        vcpu_types=list(dict.fromkeys(row.vcpu_type for row in written.digests)),
+        vcpus=list(dict.fromkeys(row.vcpus for row in written.snp.digests)),
+        vcpu_types=list(dict.fromkeys(row.vcpu_type for row in written.snp.digests)),
+    )
+    return Measurements(snp=snp, tdx=_recompute_td(place, manifest, written.tdx, store) if written.tdx else None)
+
+
+def _recompute_td(place: Path, manifest: Manifest, written: TdxImage, store: Path | None) -> TdxImage:
+    from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
+    from ..cvm_image.boot.arguments import TD_MACHINE  # noqa: PLC0415
+    from ..cvm_image.boot.tables import td_hosts  # noqa: PLC0415
+    from ..cvm_image.boot.tools import qemu_tools  # noqa: PLC0415
+    from ..cvm_image.lock import read_lock  # noqa: PLC0415
+    from ..cvm_image.store import Store  # noqa: PLC0415
+    from ..measurements.image_tdx import tdx_image  # noqa: PLC0415
+
+    with progress() as told:
+        tools = qemu_tools(read_lock(place / layout.LOCK), Store(store), told)
+    machines = [(row.vcpus, row.memory) for row in written.machines]
+    return tdx_image(
+        firmware=read_file(str(place / layout.FIRMWARE_TDX), "firmware", _LIMIT),
+        kernel=read_file(str(place / layout.KERNEL), "kernel", _LIMIT),
+        initrd=read_file(str(place / layout.INITRD), "initrd", _LIMIT),
+        command_line=_text(place / layout.COMMAND_LINE),
+        machine=TD_MACHINE,
+        hosts=td_hosts(tools, machines, disks=len(manifest.volumes), kernel=place / layout.KERNEL),
     )
 
 
@@ -84,10 +112,9 @@ def _volumes(place: Path, manifest: Manifest) -> list[Change]:
     return wrong
 
 
-def _show(found: SnpMeasurements, wrong: list[Change], changes: tuple[Change, ...], *, compared: bool) -> None:
+def _show(found: Measurements, wrong: list[Change], changes: tuple[Change, ...], *, compared: bool) -> None:
     out = console()
-    rows = ((row.vcpus, row.vcpu_type, row.launch_digest) for row in found.digests)
-    print_digests(out, "SEV-SNP launch digests, recomputed", rows)
+    print_measurements(out, found, ", recomputed")
     for item in wrong:
         out.print(f"[bold red]differs[/] {item.what}: the image says {item.old}, its files say {item.new}")
     if compared:

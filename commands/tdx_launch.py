@@ -235,8 +235,8 @@ def _qemu_command(named: str) -> list[str]:
     """How QEMU is called: by path, or the image builder's where it is unpacked, or the one on the search path."""
     if named != "auto":
         return [named]
-    from ..cvm_image.boot.emulated import qemu_tools  # noqa: PLC0415 - only who asks for it pays
-    from ..cvm_image.boot.machine import qemu_command  # noqa: PLC0415
+    from ..cvm_image.boot.machine import qemu_command  # noqa: PLC0415 - only who asks for it pays
+    from ..cvm_image.boot.tools import qemu_tools  # noqa: PLC0415
     from ..cvm_image.lock import read_lock  # noqa: PLC0415
     from ..cvm_image.profile import lock_path  # noqa: PLC0415
     from ..cvm_image.store import Store  # noqa: PLC0415

@@ -177,12 +177,15 @@ class Firmware:
         only: as there.
         leave_out: as there.
         snp: path of the firmware that AMD SEV-SNP measures.
+        tdx: path of the firmware that Intel TDX measures, and that measures a boot; empty for an image that starts no
+            TD.
     """
 
     packages: tuple[str, ...]
     only: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     snp: str
+    tdx: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,15 +207,17 @@ class Uki:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """For which machines the launch digests are computed.
+    """For which machines measurements are computed.
 
     Attributes:
         vcpus: counts of virtual processors.
-        vcpu_types: types of them, by QEMU's names.
+        vcpu_types: types of them, by QEMU's names; only SEV-SNP measures them.
+        memory: sizes of memory in MiB; only TDX measures them.
     """
 
     vcpus: tuple[int, ...]
     vcpu_types: tuple[str, ...]
+    memory: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,6 +391,9 @@ def _judge(profile: Profile) -> None:
         raise MalformedEvidence("profile: a unified kernel image needs the packages of ukify and its stub")
     if not profile.measure.vcpus or not profile.measure.vcpu_types:
         raise MalformedEvidence("profile: nothing to measure for")
+    boot, measure = profile.boot, profile.measure
+    if profile.firmware.tdx and not (boot.vcpus in measure.vcpus and boot.memory in measure.memory):
+        raise MalformedEvidence("profile: a TD's registers depend on its machine: measure that of boot too")
     bad = [option for option in profile.command_line if not option.isascii() or any(c.isspace() for c in option)]
     if bad:
         raise MalformedEvidence(f"profile: {bad[0]!r} is not one option of a command line")

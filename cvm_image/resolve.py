@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -67,7 +68,9 @@ def resolve(
 def _debs(profile: Profile, apt: Apt) -> tuple[Deb, ...]:
     why: dict[tuple[str, str, str], set[str]] = {}
     for group, wanted in profile.groups().items():
-        for package in apt.closure(wanted.packages):
+        # Firmware of several platforms may come from packages that replace each other; nothing of them is installed.
+        alone = [(name,) for name in wanted.packages] if group == "firmware" else [wanted.packages]
+        for package in chain.from_iterable(map(apt.closure, alone)):
             name = package[0]
             kept = not wanted.only or any(fnmatchcase(name, pattern) for pattern in wanted.only)
             if kept and name not in wanted.leave_out:

@@ -1,4 +1,4 @@
-"""The simulated secure processor's side of the port: answers one guest's report requests over a UNIX socket.
+"""The simulated secure processor's side of the port: answers one guest's requests over a UNIX socket.
 
 What the guest sends is hostile input: bounded, read totally, and never more than a closed connection.
 """
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ..attest import sim_port
+from ..attest.sim_tdx import SimulatedTd
 from ..attest.simulator import SimulatedGuest
 from ..errors import Error, MalformedEvidence, MaterialUnavailable
 
@@ -22,14 +23,14 @@ class SecureProcessor:
     """Serves a guest between ``with`` and its end.
 
     Args:
-        guest: the launched guest whose reports it makes.
+        guest: the launched guest whose reports or quotes it makes.
         path: of the UNIX socket to listen on, at most 107 bytes.
 
     Raises:
         MaterialUnavailable: the socket cannot be made.
     """
 
-    def __init__(self, guest: SimulatedGuest, path: Path) -> None:
+    def __init__(self, guest: SimulatedGuest | SimulatedTd, path: Path) -> None:
         self._guest = guest
         self._path = path
         self._loop = asyncio.new_event_loop()
@@ -80,12 +81,23 @@ class SecureProcessor:
             writer.close()
 
     def _answer(self, header: sim_port.Header, body: bytes) -> bytes:
-        if header.kind != sim_port.REQUEST:
-            return sim_port.encode_answer(header.number, None)
+        guest = self._guest
         try:
-            request = sim_port.parse_request(body)
-            quote = self._guest.report(request.report_data, vmpl=request.vmpl)
+            made = _quote(guest, header, body) if isinstance(guest, SimulatedTd) else _report(guest, header, body)
         except Error:
             return sim_port.encode_answer(header.number, None)
         self.answered += 1
-        return sim_port.encode_answer(header.number, quote)
+        return made
+
+
+def _report(guest: SimulatedGuest, header: sim_port.Header, body: bytes) -> bytes:
+    if header.kind != sim_port.REQUEST:
+        raise MalformedEvidence("simulated port: not a request for a report")
+    request = sim_port.parse_request(body)
+    return sim_port.encode_answer(header.number, guest.report(request.report_data, vmpl=request.vmpl))
+
+
+def _quote(guest: SimulatedTd, header: sim_port.Header, body: bytes) -> bytes:
+    if header.kind != sim_port.TD_REQUEST:
+        raise MalformedEvidence("simulated port: not a request for a quote")
+    return sim_port.encode_td_answer(header.number, guest.evidence(sim_port.parse_td_request(body)))

@@ -28,16 +28,20 @@ MAX_CAS = 4
 """CA certificates that a bundle may carry."""
 MAX_CRLS = 4
 """Revocation lists that a bundle may carry."""
+MAX_EVENT_LOG = 128 << 10
+"""Bytes that the event log of a TD may have."""
+MAX_COLLATERAL = 256 << 10
+"""Bytes that the collateral of a TD may have."""
 
 _SNP = Kind(cmw.SNP_REPORT, Indicator.EVIDENCE, REPORT_SIZE)
 _TDX = Kind(cmw.TDX_QUOTE, Indicator.EVIDENCE, QUOTE_MAX)
-_EVENT_LOG = Kind(cmw.EVENT_LOG, Indicator.EVIDENCE, 128 << 10)
+_EVENT_LOG = Kind(cmw.EVENT_LOG, Indicator.EVIDENCE, MAX_EVENT_LOG)
 _STATEMENT = Kind(cmw.STATEMENT, Indicator.EVIDENCE, MAX_STATEMENT)
 _KEY_CONFIGS = Kind(cmw.KEY_CONFIGS, Indicator.EVIDENCE, 32 << 10)
 _VEK = Kind(cmw.CERTIFICATE, Indicator.ENDORSEMENTS, 8 << 10)
 _CA = Kind(cmw.CERTIFICATE, Indicator.ENDORSEMENTS, 8 << 10)
 _CRL = Kind(cmw.CRL, Indicator.ENDORSEMENTS, 32 << 10)
-_COLLATERAL = Kind(cmw.TDX_COLLATERAL, Indicator.ENDORSEMENTS, 256 << 10)
+_COLLATERAL = Kind(cmw.TDX_COLLATERAL, Indicator.ENDORSEMENTS, MAX_COLLATERAL)
 _LABELS = {cmw.COLLECTION_TYPE, "cpu", "statement", "key_configs", "endorsements"}
 
 

@@ -113,7 +113,8 @@ def read_tables(command: Sequence[str], *, window: int | None = None, seconds: f
         fw_cfg = {name: machine.file(*directory[name]) for name in FW_CFG_ITEMS if directory.get(name, (0, 0))[1]}
         fw_cfg["BootMenu"] = machine.file(_BOOT_MENU, 2)
     known = not wide or window is not None
-    return QemuTables(acpi=AcpiTables(loader=loader, rsdp=rsdp, tables=tables if known else None), fw_cfg=fw_cfg)
+    acpi = AcpiTables(loader=loader, rsdp=rsdp, tables=tables if known else None, placed=bool(wide) and known)
+    return QemuTables(acpi=acpi, fw_cfg=fw_cfg)
 
 
 class _Machine:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from typing import Any, Final
 
 from ..errors import MalformedEvidence
+from .image_tdx import TdxBasis, TdxImage, TdxRow
 from .snp import SnpLaunch, launch_digests
 
 SCHEMA: Final = "dokimos.measurements/v1"
 _MAX_TEXT: Final = 4 << 20
 _HASH: Final = re.compile(r"[0-9a-f]{64}|[0-9a-f]{96}")
 _MAX_DIGESTS: Final = 4096
+_TYPES: Final = {"int": (int,), "str": (str,), "str | None": (str, type(None))}
 _SNP_HASHES: Final = ("firmware_sha256", "kernel_sha256", "initrd_sha256", "command_line_sha256")
 
 
@@ -55,6 +57,19 @@ class SnpMeasurements:
     guest_features: int
     vmm: str
     digests: tuple[SnpDigest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """What an image must measure on every platform that it has firmware for.
+
+    Attributes:
+        snp: on SEV-SNP.
+        tdx: on TDX; None for an image without firmware for a TD.
+    """
+
+    snp: SnpMeasurements
+    tdx: TdxImage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +130,13 @@ def snp_measurements(
     )
 
 
-def format_measurements(snp: SnpMeasurements) -> str:
-    """``measurements.json``; TDX and GPU have their place in it and are null."""
-    return json.dumps({"schema": SCHEMA, "snp": asdict(snp), "tdx": None, "gpu": None}, indent=1) + "\n"
+def format_measurements(found: Measurements) -> str:
+    """``measurements.json``; the GPU has its place in it and is null."""
+    tdx = None if found.tdx is None else asdict(found.tdx)
+    return json.dumps({"schema": SCHEMA, "snp": asdict(found.snp), "tdx": tdx, "gpu": None}, indent=1) + "\n"
 
 
-def parse_measurements(text: str) -> SnpMeasurements:
+def parse_measurements(text: str) -> Measurements:
     """Read ``measurements.json``.
 
     Raises:
@@ -134,27 +150,53 @@ def parse_measurements(text: str) -> SnpMeasurements:
         raise MalformedEvidence("measurements: not JSON") from exc
     if not isinstance(data, dict) or data.keys() != {"schema", "snp", "tdx", "gpu"} or data["schema"] != SCHEMA:
         raise MalformedEvidence(f"measurements: not of the schema {SCHEMA}")
-    snp = data["snp"]
-    if not isinstance(snp, dict) or not isinstance(snp.get("digests"), list) or len(snp["digests"]) > _MAX_DIGESTS:
-        raise MalformedEvidence("measurements: snp holds no digests")
-    rows = tuple(_record(SnpDigest, row) for row in snp["digests"])
-    found: SnpMeasurements = _record(SnpMeasurements, {**snp, "digests": rows}, skip="digests")
-    values = [getattr(found, name) for name in _SNP_HASHES] + [row.launch_digest for row in rows]
-    if not all(_HASH.fullmatch(value) for value in values):
-        raise MalformedEvidence("measurements: a digest is not in hex")
+    return Measurements(snp=_snp(data["snp"]), tdx=None if data["tdx"] is None else _tdx(data["tdx"]))
+
+
+def _snp(snp: object) -> SnpMeasurements:
+    rows = _rows(snp, "digests", SnpDigest)
+    found: SnpMeasurements = _record(SnpMeasurements, {**_table(snp), "digests": rows}, skip={"digests"})
+    _all_hex([getattr(found, name) for name in _SNP_HASHES] + [row.launch_digest for row in rows])
     return found
 
 
-def _record(kind: Any, row: object, skip: str = "") -> Any:
+def _tdx(tdx: object) -> TdxImage:
+    rows = _rows(tdx, "machines", TdxRow)
+    values = {**_table(tdx), "machines": rows, "basis": _record(TdxBasis, _table(tdx).get("basis"))}
+    found: TdxImage = _record(TdxImage, values, skip={"machines", "basis"})
+    registers = [value for row in rows for value in (row.rtmr0, row.rtmr1, row.rtmr2) if value is not None]
+    _all_hex([found.firmware_sha256, found.mrtd, *registers])
+    return found
+
+
+def _table(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise MalformedEvidence("measurements: not a table")
+    return value
+
+
+def _rows(table: object, name: str, kind: Any) -> tuple[Any, ...]:
+    rows = _table(table).get(name)
+    if not isinstance(rows, list) or not 0 < len(rows) <= _MAX_DIGESTS:
+        raise MalformedEvidence(f"measurements: no {name}, or too many")
+    return tuple(_record(kind, row) for row in rows)
+
+
+def _all_hex(values: Sequence[str]) -> None:
+    if not all(_HASH.fullmatch(value) for value in values):
+        raise MalformedEvidence("measurements: a digest is not in hex")
+
+
+def _record(kind: Any, row: object, skip: Collection[str] = ()) -> Any:
     if not isinstance(row, dict) or row.keys() != {item.name for item in fields(kind)}:
         raise MalformedEvidence("measurements: unknown or missing keys")
     for item in fields(kind):
-        if item.name != skip and type(row[item.name]) is not (int if item.type == "int" else str):
+        if item.name not in skip and type(row[item.name]) not in _TYPES[str(item.type)]:
             raise MalformedEvidence(f"measurements: {item.name} is not of type {item.type}")
     return kind(**row)
 
 
-def explain(old: SnpMeasurements, new: SnpMeasurements, lines: tuple[str, str] | None = None) -> tuple[Change, ...]:
+def explain(old: Measurements, new: Measurements, lines: tuple[str, str] | None = None) -> tuple[Change, ...]:
     """What differs between two measurements, the inputs first: they are why a digest moved.
 
     Args:
@@ -167,17 +209,32 @@ def explain(old: SnpMeasurements, new: SnpMeasurements, lines: tuple[str, str] |
     """
     changes = []
     for item in fields(SnpMeasurements):
-        was, is_ = getattr(old, item.name), getattr(new, item.name)
+        was, is_ = getattr(old.snp, item.name), getattr(new.snp, item.name)
         if item.name != "digests" and was != is_:
             changes.append(Change(what=item.name.removesuffix("_sha256"), old=str(was), new=str(is_)))
     if lines:
         before, after = (line.split() for line in lines)
         changes += [Change(what="option", old=option, new=None) for option in before if option not in after]
         changes += [Change(what="option", old=None, new=option) for option in after if option not in before]
-    digests: list[dict[str, str]] = [
-        {f"digest {row.vcpus} x {row.vcpu_type}": row.launch_digest for row in side.digests} for side in (old, new)
-    ]
-    for key in [*digests[0], *(key for key in digests[1] if key not in digests[0])]:
-        if digests[0].get(key) != digests[1].get(key):
-            changes.append(Change(what=key, old=digests[0].get(key), new=digests[1].get(key)))
+    values = [_values(side) for side in (old, new)]
+    for key in [*values[0], *(key for key in values[1] if key not in values[0])]:
+        if values[0].get(key) != values[1].get(key):
+            changes.append(Change(what=key, old=values[0].get(key), new=values[1].get(key)))
     return tuple(changes)
+
+
+def _values(found: Measurements) -> dict[str, str | None]:
+    """Everything but the inputs of SEV-SNP, by a name for people."""
+    values: dict[str, str | None] = {
+        f"digest {row.vcpus} x {row.vcpu_type}": row.launch_digest for row in found.snp.digests
+    }
+    if found.tdx is None:
+        return values
+    tdx = found.tdx
+    values |= {"TDX firmware": tdx.firmware_sha256, "TDX machine": tdx.machine, "TDX host": f"{tdx.vmm} {tdx.qemu}"}
+    values |= {"MRTD": tdx.mrtd}
+    values |= {f"basis of {item.name.upper()}": getattr(tdx.basis, item.name) for item in fields(TdxBasis)}
+    for row in tdx.machines:
+        registers = {"RTMR0": row.rtmr0, "RTMR1": row.rtmr1, "RTMR2": row.rtmr2}
+        values |= {f"{name} {row.vcpus} x {row.memory} MiB": value for name, value in registers.items()}
+    return values

@@ -125,10 +125,17 @@ def generator(name: str) -> ModuleType:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One folder for each document, with the files that are not evidence."""
     from dokimos.attest.sim_ccel import direct_boot, write_ccel  # noqa: PLC0415 - this module must import without
+    from dokimos.measurements.rtmr import AcpiTables  # noqa: PLC0415
     from dokimos.measurements.synthetic_ovmf import synthetic_ovmf, synthetic_tdvf  # noqa: PLC0415
     from dokimos.measurements.synthetic_pe import synthetic_kernel  # noqa: PLC0415
+    from dokimos.measurements.tdx import TdxLaunch  # noqa: PLC0415
 
     made = {}
+    none = AcpiTables(loader=b"", rsdp=b"", tables=b"")
+    other = TdxLaunch(
+        firmware=synthetic_tdvf(), memory=2 << 30, kernel=synthetic_kernel(tag=b"other"), initrd=b"other", acpi=none
+    )
+    log = direct_boot(other)[1]
     for document in DOCUMENTS:
         folder = made[document] = tmp_path_factory.mktemp(document.replace("/", "-").removesuffix(".md"))
         (folder / "OVMF.fd").write_bytes(synthetic_ovmf())
@@ -136,7 +143,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (folder / "initrd.img").write_bytes(b"initrd" * 1000)
         (folder / "tdvf.fd").write_bytes(synthetic_tdvf())
         (folder / "bzImage").write_bytes(synthetic_kernel())
-        (folder / "ccel.bin").write_bytes(write_ccel(direct_boot(bytes(48), "", b"")))
+        # The log of a boot of other files: explaining it beside these names what differs.
+        (folder / "ccel.bin").write_bytes(write_ccel(log))
     return made
 
 

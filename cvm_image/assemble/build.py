@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,12 @@ from typing import Final
 
 from ... import __version__
 from ...errors import MaterialUnavailable, UnsupportedEvidence, UsageError
-from ...measurements.image import SnpMeasurements, format_measurements, snp_measurements
+from ...measurements.image import Measurements, format_measurements, snp_measurements
+from ...measurements.image_tdx import TdxImage, tdx_image
 from .. import layout
+from ..boot.arguments import TD_MACHINE
+from ..boot.tables import td_hosts
+from ..boot.tools import unpack_qemu
 from ..layout import Artifact, BootInfo, FileEntry, Manifest, Stage, VolumeInfo
 from ..lock import Deb, Lock, format_lock
 from ..profile import Profile, Volume, find_overlay
@@ -154,6 +158,7 @@ def _build(work: _Work, append: Sequence[str], *, uki: bool) -> Manifest:
     with ThreadPoolExecutor(1) as beside:
         kernel = beside.submit(_tree, work, "kernel")
         others = [beside.submit(_further_volume, work, volume, numbers) for volume in profile.volumes]
+        qemu = beside.submit(_qemu, work) if profile.firmware.tdx else None
         root = build_root(
             profile.root,
             profile.overlays,
@@ -178,10 +183,15 @@ def _build(work: _Work, append: Sequence[str], *, uki: bool) -> Manifest:
         write_uki(work.out, _nodes(work, "uki"), work.scratch / "uki", epoch=lock.source_date_epoch)
         work.stage("uki", file_sha256(work.out / layout.UKI))
     _firmware(work)
-    measured = _measure(work, line)
+    measured = _measure(work, line, qemu)
     (work.out / layout.MEASUREMENTS).write_text(format_measurements(measured))
     work.stage("measurements", file_sha256(work.out / layout.MEASUREMENTS))
     return _manifest(work, line)
+
+
+def _qemu(work: _Work) -> Toolbox:
+    """For the ACPI tables of a TD's machine, which its firmware measures."""
+    return unpack_qemu(work.lock, work.store, work.scratch / "qemu", work.scratch / "debs", work.told)
 
 
 def _nodes(work: _Work, group: str) -> list[Node]:
@@ -288,25 +298,43 @@ def _write(path: Path, content: Content) -> None:
 
 
 def _firmware(work: _Work) -> None:
-    firmware = work.profile.firmware.snp
-    tree = _tree(work, "firmware")
-    content = tree[firmware].content if firmware in tree else None
-    if content is None:
-        raise MaterialUnavailable(f"{firmware}: none of the locked packages of this group brings it")
-    _write(work.out / layout.FIRMWARE_SNP, content)
-    work.stage("firmware", file_sha256(work.out / layout.FIRMWARE_SNP))
+    firmware, tree = work.profile.firmware, _tree(work, "firmware")
+    named = {layout.FIRMWARE_SNP: ("firmware", firmware.snp), layout.FIRMWARE_TDX: ("firmware.tdx", firmware.tdx)}
+    for name, (stage, path) in named.items():
+        if not path:
+            continue
+        content = tree[path].content if path in tree else None
+        if content is None:
+            raise MaterialUnavailable(f"{path}: none of the locked packages of this group brings it")
+        _write(work.out / name, content)
+        work.stage(stage, file_sha256(work.out / name))
 
 
-def _measure(work: _Work, line: str) -> SnpMeasurements:
+def _measure(work: _Work, line: str, qemu: Future[Toolbox] | None) -> Measurements:
     work.told("measuring", 0, 0)
     measure = work.profile.measure
-    return snp_measurements(
+    kernel, initrd = (work.out / layout.KERNEL).read_bytes(), (work.out / layout.INITRD).read_bytes()
+    snp = snp_measurements(
         firmware=(work.out / layout.FIRMWARE_SNP).read_bytes(),
-        kernel=(work.out / layout.KERNEL).read_bytes(),
-        initrd=(work.out / layout.INITRD).read_bytes(),
+        kernel=kernel,
+        initrd=initrd,
         command_line=line,
         vcpus=measure.vcpus,
         vcpu_types=measure.vcpu_types,
+    )
+    return Measurements(snp=snp, tdx=_measure_td(work, kernel, initrd, line, qemu.result()) if qemu else None)
+
+
+def _measure_td(work: _Work, kernel: bytes, initrd: bytes, line: str, qemu: Toolbox) -> TdxImage:
+    measure = work.profile.measure
+    machines = [(vcpus, memory) for vcpus in measure.vcpus for memory in measure.memory]
+    return tdx_image(
+        firmware=(work.out / layout.FIRMWARE_TDX).read_bytes(),
+        kernel=kernel,
+        initrd=initrd,
+        command_line=line,
+        machine=TD_MACHINE,
+        hosts=td_hosts(qemu, machines, disks=len(work.volumes), kernel=work.out / layout.KERNEL),
     )
 
 

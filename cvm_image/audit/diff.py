@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import MaterialUnavailable
-from ...measurements.image import Change, SnpMeasurements, explain, parse_measurements
+from ...measurements.image import Change, Measurements, explain, parse_measurements
 from .. import layout
 from ..lock import Lock, read_lock
 from .compare import Difference, file_differences
@@ -49,7 +49,7 @@ def diff(old: Path, new: Path) -> ImageDiff:
     )
 
 
-def _measured(folder: Path) -> SnpMeasurements:
+def _measured(folder: Path) -> Measurements:
     try:
         return parse_measurements((folder / layout.MEASUREMENTS).read_text(encoding="utf-8", errors="replace"))
     except OSError as exc:

@@ -1,9 +1,10 @@
 """An image booted under software emulation, with the simulated secure processor beside it.
 
 QEMU emulates an ordinary machine; the secure processor is ours.  It measures the very files that QEMU is given, and the
-image's firmware, as the hardware would before the guest's first instruction, and signs the guest's reports under the
-simulated root.  One thing differs from hardware: the emulated machine starts through SeaBIOS, since the measured
-firmware refuses to run outside of SEV.
+image's firmware, as the hardware (and for a TD the firmware) would, and signs the guest's reports or quotes under the
+simulated root.  What differs from hardware: for SEV-SNP the emulated machine starts through SeaBIOS, since the measured
+firmware refuses to run outside of SEV.  For TDX it starts through the measured firmware, which outside of a TD measures
+nothing, and it has one device more, the secure processor's port.
 """
 
 from __future__ import annotations
@@ -17,49 +18,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from ...attest.sim_port import Tee
+from ...attest.sim_tdx import SimulatedTdx
 from ...attest.simulator import SimulatedPlatform
 from ...errors import MaterialUnavailable
-from ...measurements.snp import SnpLaunch, launch_digest
+from ...measurements.image_tdx import image_launch
+from ...measurements.snp import SnpLaunch
 from .. import layout
-from ..assemble.root import package_nodes, unpack_packages
-from ..assemble.toolbox import Toolbox
-from ..assemble.tree import Tree
-from ..lock import Lock, read_lock
+from ..lock import read_lock
 from ..secure_processor import SecureProcessor
+from ..simulated_launch import SimulatedLaunch, launch_snp, launch_tdx
 from ..store import Store
 from .arguments import qemu_arguments
 from .machine import Machine, free_port
+from .tables import td_hosts
+from .tools import qemu_tools
 
 SERVING: Final = "dokimos: serving"
 """What the guest's service prints on the console once it can answer."""
 STAGES: Final = ("dokimos: initrd", "dokimos: root verified", SERVING)
 """Lines of the console that tell how far a boot has come."""
 _TAIL: Final = 6
-
-
-def qemu_tools(lock: Lock, store: Store, told: Callable[[str, int, int], None]) -> Toolbox:
-    """QEMU out of the lock, unpacked once and kept beside the store; half of it never stays.
-
-    Args:
-        lock: the image's lock.
-        store: where the packages lie.
-        told: progress.
-
-    Raises:
-        Error: a package is not in the store, or is not one.
-    """
-    packages = lock.group("boot")
-    name = hashlib.sha256("".join(package.sha256 for package in packages).encode()).hexdigest()
-    place = store.folder / "tools" / name
-    if not place.is_dir():
-        with store.scratch() as scratch:
-            tree = Tree()
-            for node in package_nodes(unpack_packages(packages, store, scratch / "debs", told)):
-                tree.add(node)
-            Toolbox(tree, scratch / "tools", epoch=lock.source_date_epoch)
-            place.parent.mkdir(exist_ok=True)
-            (scratch / "tools").rename(place)
-    return Toolbox((), place, epoch=lock.source_date_epoch)
 
 
 class EmulatedGuest:
@@ -69,7 +48,8 @@ class EmulatedGuest:
         folder: of the image.
         store: where QEMU's packages lie.
         state_dir: keys of the simulated manufacturer.
-        product: processor to play.
+        tee: what is simulated.
+        product: processor to play for SEV-SNP.
         told: progress of what comes before the boot.
         console: gets each line of the console, from another thread.
         command_line: another one than the image's, to show what is refused.
@@ -78,7 +58,8 @@ class EmulatedGuest:
 
     Attributes:
         manifest: of the image.
-        measurement: launch digest of the very files that were given to QEMU.
+        tee: what is simulated.
+        launch: what is measured: the very files that are given to QEMU.
         url: where the guest's service is reached, on loopback.
         machine: the running QEMU.
     """
@@ -89,6 +70,7 @@ class EmulatedGuest:
         store: Store,
         *,
         state_dir: Path,
+        tee: Tee = Tee.SNP,
         product: str = "Genoa",
         told: Callable[[str, int, int], None] | None = None,
         console: Callable[[str], None] | None = None,
@@ -99,34 +81,46 @@ class EmulatedGuest:
         self.manifest = layout.read_manifest(folder)
         self._folder, self._console, self._images, self._initrd = folder, console, images, initrd
         self._line = self.manifest.command_line if command_line is None else command_line
-        self.platform = SimulatedPlatform(state_dir, product=product)
-        self.measurement = launch_digest(self._launch())
+        self.tee = tee
         self._tools = qemu_tools(read_lock(folder / layout.LOCK), store, told or (lambda *_: None))
+        self.launch = self._launch(state_dir, product)
         self._stack = ExitStack()
 
-    def _launch(self) -> SnpLaunch:
+    def _launch(self, state_dir: Path, product: str) -> SimulatedLaunch:
         boot = self.manifest.boot
-        return SnpLaunch(
-            ovmf=_read(self._folder / layout.FIRMWARE_SNP),
-            kernel=_read(self._folder / layout.KERNEL),
-            initrd=_read(self._initrd or self._folder / layout.INITRD),
-            append=self._line,
-            vcpus=boot.vcpus,
-            vcpu_type=boot.vcpu_type,
-        )
+        kernel = _read(self._folder / layout.KERNEL)
+        initrd = _read(self._initrd or self._folder / layout.INITRD)
+        if self.tee is Tee.SNP:
+            launch = SnpLaunch(
+                ovmf=_read(self._folder / layout.FIRMWARE_SNP),
+                kernel=kernel,
+                initrd=initrd,
+                append=self._line,
+                vcpus=boot.vcpus,
+                vcpu_type=boot.vcpu_type,
+            )
+            return launch_snp(SimulatedPlatform(state_dir, product=product), launch)
+        self.manifest.artifact(layout.FIRMWARE_TDX)  # says so where the image has none
+        disks = len(self.manifest.volumes)
+        machine = [(boot.vcpus, boot.memory)]
+        (host,) = td_hosts(self._tools, machine, disks=disks, kernel=self._folder / layout.KERNEL)
+        firmware = _read(self._folder / layout.FIRMWARE_TDX)
+        td = image_launch(firmware=firmware, kernel=kernel, initrd=initrd, command_line=self._line, host=host)
+        return launch_tdx(SimulatedTdx(state_dir), td)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             # A UNIX socket's path may have 107 bytes: the system's own folder for temporary files is short.
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dk-")))
             path = scratch / "sp"
-            stack.enter_context(SecureProcessor(self.platform.launch(self.measurement), path))
+            stack.enter_context(SecureProcessor(self.launch.guest, path))
             port = free_port()
             arguments = qemu_arguments(
                 self._folder,
                 self.manifest,
                 port=port,
                 secure_processor=path,
+                tee=self.tee,
                 command_line=self._line,
                 initrd=self._initrd,
                 images=self._images,
@@ -169,13 +163,7 @@ class EmulatedGuest:
             "# Accepts one simulated launch of one image; it proves nothing about hardware.\n"
             "schema = 1\n"
             'name = "SIMULATED platform, for development only"\n\n'
-            "[snp]\n"
-            f'measurements = ["{self.measurement.hex()}"]\n'
-            f'simulated_roots = ["{self.platform.root_sha256.hex()}"]\n'
-            f'products = ["{self.platform.machine.product}"]\n'
-            "require_chip_bound = true\n"
-            'revocation = "require"\n'
-            "vmpl = [0]\n\n"
+            f"{self.launch.rules}\n"
             "[binding]\n"
             f'image_sha256 = ["{hashlib.sha256(self._line.encode()).hexdigest()}"]\n'
         )

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from ...attest.attester import Attester, SnpSource
-from ...attest.host import HostPlatform, detect
+from ...attest.attester import Attester
+from ...attest.host import detect
+from ...attest.provider import REPORT_DATA_SIZE, Platform
 from ...attest.service import attestation_routes
 from ...errors import Error, MalformedEvidence, MaterialUnavailable
 from ...ohttp import keys
@@ -32,6 +33,8 @@ from .server import Server
 
 CONFIG: Final = Path("/etc/dokimos/service.toml")
 COMMAND_LINE: Final = Path("/proc/cmdline")
+_BY_FIRMWARE: Final = b" initrd=initrd"
+"""What OVMF writes behind the command line for its own RAM disk: the image is the same on each platform."""
 _MAX_CONFIG: Final = 64 << 10
 _FIRST_INHERITED: Final = 3  # sd_listen_fds(3)
 
@@ -94,13 +97,13 @@ class Guest:
 
     Attributes:
         config: how it behaves.
-        platform: who makes its reports.
+        platform: who makes its evidence.
         engine: who answers.
         command_line: of the kernel, which is measured and names every volume.
     """
 
     config: ServiceConfig
-    platform: HostPlatform
+    platform: Platform
     engine: Engine
     command_line: bytes
     app: Any = field(init=False)
@@ -108,13 +111,14 @@ class Guest:
     def __post_init__(self) -> None:
         gateway = Gateway(keys.generate_keys(), self.engine, limits=self.config.limits())
         attester = Attester(
-            SnpSource(self.platform, self.platform),
+            self.platform,
             key_configs=gateway.key_configs,
             runtime_config_sha256=runtime_config_sha256(self.engine.info, gateway.limits),
-            image_sha256=hashlib.sha256(self.command_line).digest(),
+            image_sha256=hashlib.sha256(self.command_line.removesuffix(_BY_FIRMWARE)).digest(),
         )
         self.app = build_app(gateway, attestation_routes(attester))
-        self.platform.endorsements()  # a platform that gives no report is found out now, not by the first client
+        # A platform that gives no evidence is found out now, not by the first client.
+        self.platform.evidence(bytes(REPORT_DATA_SIZE))
 
 
 def listening_socket(environment: dict[str, str]) -> socket.socket:

@@ -7,17 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 
 from starlette.applications import Starlette
 
 from ...attest.attester import Attester, SnpSource
-from ...attest.provider import EvidenceSource
 from ...attest.service import attestation_routes
 from ...attest.sim_tdx import SimulatedTdx
-from ...attest.simulator import SimulatedPlatform
-from ...measurements.snp import SnpLaunch, launch_digest
+from ...attest.simulator import SimulatedGuest, SimulatedPlatform
+from ...measurements.snp import SnpLaunch
 from ...ohttp import keys
+from ..simulated_launch import SimulatedLaunch, launch_snp, launch_tdx
 from ..stand_in import COMMAND_LINE, code_manifest, stand_in_launch, stand_in_td
 from .app import build_app
 from .config import runtime_config_sha256
@@ -31,7 +30,7 @@ class SimulatedCvm:
 
     Attributes:
         app: the service's ASGI application.
-        measurement: launch digest that its reports carry, or MRTD of its quotes.
+        measurement: launch digest that its reports carry, or MRTD of its quotes, in hex.
         root_sha256: hash of the simulated root, which a policy must name.
         rules: what a policy says of its processor's evidence: a table of TOML.
         runtime_config_sha256: digest of the configuration in its statement.
@@ -40,7 +39,7 @@ class SimulatedCvm:
     """
 
     app: Starlette
-    measurement: bytes
+    measurement: str
     root_sha256: bytes
     rules: str
     runtime_config_sha256: bytes
@@ -82,19 +81,8 @@ def simulated_cvm(
     Raises:
         Error: the platform's state cannot be used, or the launch cannot be measured.
     """
-    platform = SimulatedPlatform(state_dir, product=product)
-    guest = platform.launch(launch_digest(launch or stand_in_launch()))
-    rules = (
-        "[snp]\n"
-        f'measurements = ["{guest.fields.measurement.hex()}"]\n'
-        f'simulated_roots = ["{platform.root_sha256.hex()}"]\n'
-        f'products = ["{platform.machine.product}"]\n'
-        "require_chip_bound = true\n"
-        'revocation = "require"\n'
-        "vmpl = [0]\n"
-    )
-    part = _Processor(SnpSource(guest, guest), guest.fields.measurement, platform.root_sha256, rules)
-    return _assemble(engine, part, limits or GatewayLimits(), epoch)
+    launched = launch_snp(SimulatedPlatform(state_dir, product=product), launch or stand_in_launch())
+    return _assemble(engine, launched, limits or GatewayLimits(), epoch)
 
 
 def simulated_td(
@@ -117,35 +105,17 @@ def simulated_td(
     Raises:
         Error: the platform's state cannot be used.
     """
-    platform = SimulatedTdx(state_dir)
-    td = stand_in_td(platform, command_line)
-    registers = "".join(f'rtmr{n} = ["{value.hex()}"]\n' for n, value in enumerate(td.fields.rtmrs))
-    rules = (
-        "[tdx]\n"
-        f'mrtd = ["{td.fields.mrtd.hex()}"]\n'
-        f"{registers}"
-        "require_event_log = true\n"
-        f'simulated_roots = ["{platform.root_sha256.hex()}"]\n'
-    )
-    part = _Processor(td, td.fields.mrtd, platform.root_sha256, rules)
-    return _assemble(engine, part, limits or GatewayLimits(), epoch)
+    launched = launch_tdx(SimulatedTdx(state_dir), stand_in_td(command_line))
+    return _assemble(engine, launched, limits or GatewayLimits(), epoch)
 
 
-class _Processor(NamedTuple):
-    """What makes evidence, and what a policy has to say of it."""
-
-    source: EvidenceSource
-    measurement: bytes
-    root_sha256: bytes
-    rules: str
-
-
-def _assemble(engine: Engine, part: _Processor, limits: GatewayLimits, epoch: bytes | None) -> SimulatedCvm:
+def _assemble(engine: Engine, launched: SimulatedLaunch, limits: GatewayLimits, epoch: bytes | None) -> SimulatedCvm:
     gateway = Gateway(keys.generate_keys(), engine, limits=limits)
     config = runtime_config_sha256(engine.info, limits)
     image = sha256(code_manifest()).digest()
+    guest = launched.guest
     attester = Attester(
-        part.source,
+        SnpSource(guest, guest) if isinstance(guest, SimulatedGuest) else guest,
         key_configs=gateway.key_configs,
         runtime_config_sha256=config,
         image_sha256=image,
@@ -153,9 +123,9 @@ def _assemble(engine: Engine, part: _Processor, limits: GatewayLimits, epoch: by
     )
     return SimulatedCvm(
         app=build_app(gateway, attestation_routes(attester)),
-        measurement=part.measurement,
-        root_sha256=part.root_sha256,
-        rules=part.rules,
+        measurement=next(iter(launched.measured.values())),
+        root_sha256=launched.root_sha256,
+        rules=launched.rules,
         runtime_config_sha256=config,
         image_sha256=image,
         key_configs=gateway.key_configs,

@@ -26,6 +26,10 @@ from dokimos.evidence.snp import Product, SigningKey, SnpReport, Tcb, parse_repo
 from dokimos.evidence.tdx import BodyType
 from dokimos.evidence.tdx_bits import TdAttributes, Xfam
 from dokimos.evidence.uefi import GLOBAL_VARIABLE, IMAGE_SECURITY_DATABASE
+from dokimos.measurements.rtmr import AcpiTables
+from dokimos.measurements.synthetic_ovmf import synthetic_tdvf
+from dokimos.measurements.synthetic_pe import synthetic_kernel
+from dokimos.measurements.tdx import TdxLaunch
 from dokimos.verifier.tdx import verify_tdx
 from dokimos.verifier.trust import RevocationState, TdxTrust
 from dokimos.verifier.verified import VerifiedSnp, make_verified
@@ -249,7 +253,22 @@ def _machine_events() -> list[LogEvent]:
     ]
 
 
-TDX_EVENTS = (*_machine_events(), *direct_boot(TDX_KERNEL, TDX_LINE, TDX_INITRD)[1:])
+def _booted_events() -> list[LogEvent]:
+    """RTMR1 and RTMR2 of a direct boot."""
+    tables = AcpiTables(loader=b"loader", rsdp=b"rsdp", tables=b"tables")
+    launch = TdxLaunch(
+        firmware=synthetic_tdvf(),
+        memory=1 << 30,
+        kernel=synthetic_kernel(),
+        initrd=TDX_INITRD,
+        append=TDX_LINE,
+        acpi=tables,
+        digests={"kernel": TDX_KERNEL},
+    )
+    return [event for event in direct_boot(launch)[1] if event.mr > 1]
+
+
+TDX_EVENTS = (*_machine_events(), *_booted_events())
 TDX_RTMRS = registers(TDX_EVENTS)
 
 

@@ -9,6 +9,7 @@ from hashlib import sha256
 import pytest
 
 from dokimos.attest.sim_tdx import SimulatedTdx
+from dokimos.cvm_image.simulated_launch import launch_tdx
 from dokimos.cvm_image.stand_in import stand_in_td
 from dokimos.errors import Check, MalformedEvidence, Status, VerificationError
 from dokimos.evidence.bundle import Bundle, encode_bundle
@@ -25,7 +26,7 @@ IMAGE, CONFIG = bytes([2]) * 32, bytes([1]) * 32
 
 @pytest.fixture(scope="module")
 def td(tmp_path_factory):
-    return stand_in_td(SimulatedTdx(tmp_path_factory.mktemp("sim"), clock=lambda: AT))
+    return launch_tdx(SimulatedTdx(tmp_path_factory.mktemp("sim"), clock=lambda: AT), stand_in_td()).guest
 
 
 @pytest.fixture
@@ -101,12 +102,12 @@ def test_other_keys_than_the_statements_are_refused(td, policy):
 
 
 def test_another_command_line_is_refused_by_its_register(td, policy):
-    other = stand_in_td(td.platform, "console=ttyS0 debug")
+    other = launch_tdx(td.platform, stand_in_td("console=ttyS0 debug")).guest
     assert failed(verified(bundle(other), policy)) == [Check.TDX_RTMR2]
 
 
 def test_an_event_log_of_another_boot_is_refused(td, policy):
-    log = stand_in_td(td.platform, "console=ttyS0 debug").event_log
+    log = launch_tdx(td.platform, stand_in_td("console=ttyS0 debug")).guest.event_log
     assert Check.TDX_EVENT_LOG_REPLAY in failed(verified(bundle(td, event_log=log), policy))
 
 
