@@ -70,7 +70,6 @@ class HostPlatform:
             raise MaterialUnavailable(f"{self.name}: the host gives no certificate table, or the report is not signed")
         return endorsements_of(*last)
 
-
     def evidence(self, report_data: bytes) -> SnpEvidence:
         """See :class:`~dokimos.attest.provider.EvidenceSource`; errors as the two methods above."""
         quote = self.report(report_data)

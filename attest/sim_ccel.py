@@ -102,12 +102,12 @@ class _Contents:
         kind, data = writer(self, event)
         return LogEvent(event.register + 1, kind, event.digest, data)
 
-    def hob(self, event: ExpectedEvent) -> tuple[EventType, bytes]:
+    def hob(self, _event: ExpectedEvent) -> tuple[EventType, bytes]:
         """UEFI_HANDOFF_TABLE_POINTERS2."""
         place = struct.pack("<Q16sQ", 1, _TD_HOB.bytes_le, self._tdvf.only(TdvfType.TD_HOB).gpa)
         return EventType.EV_EFI_HANDOFF_TABLES2, _named(b"TdxTable\0") + place
 
-    def cfv(self, event: ExpectedEvent) -> tuple[EventType, bytes]:
+    def cfv(self, _event: ExpectedEvent) -> tuple[EventType, bytes]:
         """UEFI_PLATFORM_FIRMWARE_BLOB2; OVMF leaves its own placeholder of the volume's GUID in the name."""
         cfv = self._tdvf.only(TdvfType.CFV)
         name = b"Fv(XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX)\0"
@@ -129,7 +129,7 @@ class _Contents:
         content = dict(options)[event.label] if event.kind is EventKind.BOOT_VARIABLE else order
         return EventType.EV_EFI_VARIABLE_BOOT, variable_data(GLOBAL_VARIABLE, name, content)
 
-    def acpi(self, event: ExpectedEvent) -> tuple[EventType, bytes]:
+    def acpi(self, _event: ExpectedEvent) -> tuple[EventType, bytes]:
         """The same text for each of the three."""
         return EventType.EV_PLATFORM_CONFIG_FLAGS, b"ACPI DATA"
 
@@ -138,7 +138,7 @@ class _Contents:
         name = event.id.partition(":")[2].encode()
         return EventType.EV_PLATFORM_CONFIG_FLAGS, b"QEMU FW CFG\0" + name.ljust(56, b"\0")
 
-    def separator(self, event: ExpectedEvent) -> tuple[EventType, bytes]:
+    def separator(self, _event: ExpectedEvent) -> tuple[EventType, bytes]:
         """What is hashed."""
         return EventType.EV_SEPARATOR, SEPARATOR
 
@@ -146,7 +146,7 @@ class _Contents:
         """What is hashed."""
         return EventType.EV_EFI_ACTION, event.label.encode()
 
-    def kernel(self, event: ExpectedEvent) -> tuple[EventType, bytes]:
+    def kernel(self, _event: ExpectedEvent) -> tuple[EventType, bytes]:
         """UEFI_IMAGE_LOAD_EVENT; where the image was loaded to is not known here."""
         path = _DEVICE_PATH_KERNEL + "kernel\0".encode("utf-16-le") + b"\x7f\xff\x04\0"
         head = struct.pack("<Q Q Q Q", 0, len(self._kernel), 0, len(path))

@@ -31,6 +31,7 @@ SHOWN = (
     Check.TDX_QE_REPORT_SIGNATURE,
     Check.TDX_QUOTE_SIGNATURE,
     Check.TDX_MRTD,
+    Check.TDX_RTMR0,
     Check.TDX_RTMR1,
     Check.TDX_RTMR2,
     Check.TDX_EVENT_LOG_REPLAY,

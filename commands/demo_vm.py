@@ -137,7 +137,7 @@ def _build(out: Console, profile: Profile, lock: Lock, store: Store, image: Path
     return manifest
 
 
-def _guest(  # noqa: PLR0917 - all that a guest is made of
+def _guest(
     image: Path,
     store: Store,
     scratch: Path,

@@ -152,9 +152,7 @@ def tdx_image(
             events=launch_events(launch, tdvf, profile),
         )
         values = [value.hex() if value else None for value in (at.rtmr0, at.rtmr1, at.rtmr2)]
-        rows.append(
-            TdxRow(vcpus=host.vcpus, memory=host.memory, rtmr0=values[0], rtmr1=values[1], rtmr2=values[2])
-        )
+        rows.append(TdxRow(vcpus=host.vcpus, memory=host.memory, rtmr0=values[0], rtmr1=values[1], rtmr2=values[2]))
     return TdxImage(
         firmware_sha256=sha256(firmware).hexdigest(),
         machine=machine,

@@ -29,6 +29,7 @@ def qemu_arguments(
     secure_processor: Path | None,
     tee: Tee = Tee.SNP,
     command_line: str | None = None,
+    kernel: Path | None = None,
     initrd: Path | None = None,
     images: Sequence[Path] = (),
 ) -> list[str]:
@@ -42,6 +43,7 @@ def qemu_arguments(
             with the real one.
         tee: what the guest is started as, or what is simulated.
         command_line: another one than the image's, for showing what is refused.
+        kernel: another one.
         initrd: another one.
         images: other disks, in the order of the manifest's volumes; empty for the image's own.
 
@@ -59,7 +61,7 @@ def qemu_arguments(
         arguments += _emulated(folder, tee)
     else:
         arguments += _snp(folder, manifest) if tee is Tee.SNP else _tdx(folder)
-    arguments += ["-kernel", str(folder / layout.KERNEL), "-initrd", str(initrd or folder / layout.INITRD)]
+    arguments += ["-kernel", str(kernel or folder / layout.KERNEL), "-initrd", str(initrd or folder / layout.INITRD)]
     arguments += ["-append", manifest.command_line if command_line is None else command_line]
     for number, disk in enumerate(disks):
         arguments += ["-drive", f"file={disk},if=none,id=disk{number},format=raw,readonly=on,cache.no-flush=on"]

@@ -53,6 +53,7 @@ class EmulatedGuest:
         told: progress of what comes before the boot.
         console: gets each line of the console, from another thread.
         command_line: another one than the image's, to show what is refused.
+        kernel: another one.
         initrd: another one.
         images: other disks, in the order of the manifest's volumes.
 
@@ -75,11 +76,13 @@ class EmulatedGuest:
         told: Callable[[str, int, int], None] | None = None,
         console: Callable[[str], None] | None = None,
         command_line: str | None = None,
+        kernel: Path | None = None,
         initrd: Path | None = None,
         images: Sequence[Path] = (),
     ) -> None:
         self.manifest = layout.read_manifest(folder)
-        self._folder, self._console, self._images, self._initrd = folder, console, images, initrd
+        self._folder, self._console, self._images = folder, console, images
+        self._kernel, self._initrd = kernel or folder / layout.KERNEL, initrd or folder / layout.INITRD
         self._line = self.manifest.command_line if command_line is None else command_line
         self.tee = tee
         self._tools = qemu_tools(read_lock(folder / layout.LOCK), store, told or (lambda *_: None))
@@ -88,8 +91,7 @@ class EmulatedGuest:
 
     def _launch(self, state_dir: Path, product: str) -> SimulatedLaunch:
         boot = self.manifest.boot
-        kernel = _read(self._folder / layout.KERNEL)
-        initrd = _read(self._initrd or self._folder / layout.INITRD)
+        kernel, initrd = _read(self._kernel), _read(self._initrd)
         if self.tee is Tee.SNP:
             launch = SnpLaunch(
                 ovmf=_read(self._folder / layout.FIRMWARE_SNP),
@@ -103,7 +105,7 @@ class EmulatedGuest:
         self.manifest.artifact(layout.FIRMWARE_TDX)  # says so where the image has none
         disks = len(self.manifest.volumes)
         machine = [(boot.vcpus, boot.memory)]
-        (host,) = td_hosts(self._tools, machine, disks=disks, kernel=self._folder / layout.KERNEL)
+        (host,) = td_hosts(self._tools, machine, disks=disks, kernel=self._kernel)
         firmware = _read(self._folder / layout.FIRMWARE_TDX)
         td = image_launch(firmware=firmware, kernel=kernel, initrd=initrd, command_line=self._line, host=host)
         return launch_tdx(SimulatedTdx(state_dir), td)
@@ -122,6 +124,7 @@ class EmulatedGuest:
                 secure_processor=path,
                 tee=self.tee,
                 command_line=self._line,
+                kernel=self._kernel,
                 initrd=self._initrd,
                 images=self._images,
             )

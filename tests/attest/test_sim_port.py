@@ -13,11 +13,16 @@ import pytest
 from dokimos.attest import sim_port
 from dokimos.attest.host import detect
 from dokimos.attest.provider import Quote
-from dokimos.attest.sim_guest import SimPortProvider, find_port
+from dokimos.attest.sim_guest import SimPortProvider, SimPortTd, find_port
+from dokimos.attest.sim_port import Tee
+from dokimos.attest.sim_tdx import SimulatedTdx
 from dokimos.attest.simulator import SimulatedPlatform
 from dokimos.cvm_image.secure_processor import SecureProcessor
+from dokimos.endorsements.collateral_bundle import parse_collateral
 from dokimos.errors import MalformedEvidence, MaterialUnavailable, UsageError
+from dokimos.evidence.bundle import MAX_COLLATERAL, MAX_EVENT_LOG
 from dokimos.evidence.snp import parse_report
+from dokimos.evidence.tdx import QUOTE_MAX, parse_quote
 
 DIGEST = bytes(range(48))
 
@@ -34,9 +39,29 @@ def processor(tmp_path, guest):
 
 
 @pytest.fixture
+def td(tmp_path):
+    registers = (bytes([1]) * 48, bytes([2]) * 48, bytes([3]) * 48, bytes(48))
+    return SimulatedTdx(tmp_path / "state").launch(DIGEST, registers, event_log=b"log")
+
+
+@pytest.fixture
+def td_processor(tmp_path, td):
+    with SecureProcessor(td, tmp_path / "tdsp") as serving:
+        yield serving, tmp_path / "tdsp"
+
+
+@pytest.fixture
 def port(processor):
+    yield from _carried(processor[1])
+
+
+@pytest.fixture
+def td_port(td_processor):
+    yield from _carried(td_processor[1])
+
+
+def _carried(path):
     """A device that carries bytes between a guest and the secure processor's socket."""
-    _, path = processor
     main, device = os.openpty()
     tty.setraw(main)
     tty.setraw(device)
@@ -74,6 +99,64 @@ def test_wrong_questions_are_the_callers_mistake(port):
     for data, vmpl in ((b"", 0), (bytes(63), 0), (bytes(64), 4)):
         with pytest.raises(UsageError):
             provider.report(data, vmpl=vmpl)
+
+
+def test_a_td_gets_a_quote_of_its_launch_over_its_own_data(td_port, td_processor, td):
+    platform = SimPortTd(td_port)
+    for number in range(2):
+        evidence = platform.evidence(bytes([number]) * 64)
+        body = parse_quote(evidence.quote).body
+        assert (body.mrtd, body.report_data) == (DIGEST, bytes([number]) * 64)
+        assert tuple(body.rtmrs) == td.fields.rtmrs
+        assert parse_collateral(evidence.collateral)
+        assert evidence.event_log == b"log"
+    assert td_processor[0].answered == 2
+    assert platform.simulated
+    with pytest.raises(UsageError):
+        platform.evidence(bytes(63))
+
+
+def test_a_td_without_an_event_log_gets_none(tmp_path):
+    td = SimulatedTdx(tmp_path / "state").launch(DIGEST, (bytes(48),) * 4)
+    evidence = td.evidence(bytes(64))
+    assert sim_port.parse_td_answer(sim_port.encode_td_answer(1, evidence)[sim_port.HEADER.size :]) == evidence
+    assert evidence.event_log is None
+
+
+def test_a_processor_answers_only_what_its_guest_is(port, td_port, processor, td_processor):
+    with pytest.raises(MaterialUnavailable, match="refused"):
+        SimPortTd(port).evidence(bytes(64))
+    with pytest.raises(MaterialUnavailable, match="refused"):
+        SimPortProvider(td_port).report(bytes(64))
+    assert (processor[0].answered, td_processor[0].answered) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        bytes(7),
+        bytes(8),
+        (1).to_bytes(4, "big") + bytes(4) + b"q",
+        bytes(4) + (1).to_bytes(4, "big") + b"c",
+        (1).to_bytes(4, "big") + (2).to_bytes(4, "big") + b"qc",
+        (QUOTE_MAX + 1).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes(QUOTE_MAX + 2),
+        (1).to_bytes(4, "big") + (MAX_COLLATERAL + 1).to_bytes(4, "big") + bytes(MAX_COLLATERAL + 2),
+        (1).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes(MAX_EVENT_LOG + 3),
+        b"\xff" * 20,
+    ],
+)
+def test_an_answer_to_a_td_whose_parts_do_not_fit_is_malformed(body):
+    with pytest.raises(MalformedEvidence):
+        sim_port.parse_td_answer(body)
+
+
+def test_a_request_of_a_td_of_another_length_is_malformed():
+    for size in (0, 63, 65):
+        with pytest.raises(MalformedEvidence):
+            sim_port.parse_td_request(bytes(size))
+    with pytest.raises(MalformedEvidence):
+        sim_port.parse_header(sim_port.HEADER.pack(b"DKSP", 1, sim_port.TD_REQUEST, 0, 65))
 
 
 def _answering(answers):
@@ -138,10 +221,9 @@ def test_a_vmpl_that_is_none_and_an_answer_shorter_than_a_report_are_malformed()
 
 def test_the_port_is_found_by_its_name_and_taken_only_where_nothing_real_is(tmp_path):
     ports, device = tmp_path / "ports", tmp_path / "sev-guest"
-    for name, text in (("vport0p1", "other\n"), ("vport0p2", f"{sim_port.PORT_NAME}\n")):
-        (ports / name).mkdir(parents=True)
-        (ports / name / "name").write_text(text)
-    assert find_port(ports, tmp_path) == tmp_path / "vport0p2"
+    _named_ports(ports, "other", sim_port.PORT_NAMES[Tee.SNP])
+    assert find_port(Tee.SNP, ports, tmp_path) == tmp_path / "vport0p1"
+    assert find_port(Tee.TDX, ports, tmp_path) is None
     assert detect(tmp_path / "tsm", device, ports).simulated
     device.touch()
     assert not detect(tmp_path / "tsm", device, ports).simulated
@@ -149,3 +231,19 @@ def test_the_port_is_found_by_its_name_and_taken_only_where_nothing_real_is(tmp_
     assert detect(tmp_path / "tsm", device, ports).name == "configfs-tsm"
     with pytest.raises(MaterialUnavailable):
         detect(tmp_path / "none", tmp_path / "none", tmp_path / "none")
+
+
+def test_the_ports_name_tells_a_guest_that_it_is_a_td(tmp_path):
+    ports, device = tmp_path / "ports", tmp_path / "sev-guest"
+    _named_ports(ports, sim_port.PORT_NAMES[Tee.TDX])
+    assert find_port(Tee.TDX, ports, tmp_path) == tmp_path / "vport0p0"
+    assert isinstance(detect(tmp_path / "tsm", device, ports), SimPortTd)
+    device.touch()
+    assert not detect(tmp_path / "tsm", device, ports).simulated
+
+
+def _named_ports(ports, *names):
+    for number, name in enumerate(names):
+        folder = ports / f"vport0p{number}"
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(f"{name}\n")

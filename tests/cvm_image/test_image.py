@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import socket
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import astuple, replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from dokimos.attest.sim_port import Tee
 from dokimos.cvm_image import layout
 from dokimos.cvm_image.assemble.build import build
 from dokimos.cvm_image.audit.compare import compare
 from dokimos.cvm_image.audit.diff import diff
 from dokimos.cvm_image.audit.lint import lint
 from dokimos.cvm_image.boot import emulated
+from dokimos.cvm_image.boot.arguments import td_machine
 from dokimos.cvm_image.boot.emulated import EmulatedGuest
+from dokimos.cvm_image.boot.tables import td_hosts
+from dokimos.cvm_image.boot.tools import qemu_tools
 from dokimos.cvm_image.lock import format_lock, read_lock
 from dokimos.cvm_image.profile import load_profile
 from dokimos.cvm_image.store import Store
-from dokimos.errors import MaterialUnavailable, UsageError
+from dokimos.errors import MaterialUnavailable, UnsupportedEvidence, UsageError
+from dokimos.measurements import acpi_qtest
+from dokimos.measurements.firmware_profile import detect_profile
 from dokimos.measurements.image import explain, parse_measurements, snp_measurements
+from dokimos.measurements.image_tdx import PCI_WINDOW
+from dokimos.measurements.tdvf import TdvfType, parse_tdvf
+from dokimos.measurements.variable_store import parse_variable_store, secure_boot_variables
 from dokimos.measurements.verity import root_hash
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -61,11 +74,43 @@ def test_the_measurements_are_those_of_the_files_alone(image):
         vcpus=[1, 2],
         vcpu_types=["EPYC-v4"],
     )
-    assert explain(written, again) == ()
+    assert explain(written, replace(written, snp=again)) == ()
     (root,) = manifest.volumes
     data = (image / root.file).read_bytes()[: root.data_blocks * 4096]
     assert root_hash([data], bytes.fromhex(root.salt)).hex() == root.root_hash
     assert f":{root.data_blocks}:{root.salt}:{root.root_hash}:/" in manifest.command_line
+
+
+def test_the_registers_of_a_td_are_those_that_measure_tdx_predicts_for_the_same_files(image):
+    """By the other command, from the files and the machine's arguments alone."""
+    manifest = layout.read_manifest(image)
+    tdx = parse_measurements((image / layout.MEASUREMENTS).read_text()).tdx
+    assert [(row.vcpus, row.memory) for row in tdx.machines] == [(1, 512), (2, 512)]
+    assert set(astuple(tdx.basis)) == {"computed"}
+    for row in tdx.machines:
+        files = ["--firmware", layout.FIRMWARE_TDX, "--kernel", layout.KERNEL, "--initrd", layout.INITRD]
+        machine = ["--memory", f"{row.memory}M", "--vcpus", str(row.vcpus), "--qemu-version", tdx.qemu]
+        tables = ["--qemu", "auto", "--pci-window", f"{PCI_WINDOW:x}"]
+        command = [*_PROGRAM, "measure", "tdx", *files, *machine, *tables, "--append", manifest.command_line, "--json"]
+        ran = subprocess.run(
+            [*command, "--", *td_machine(len(manifest.volumes))], capture_output=True, text=True, cwd=image, check=True
+        )
+        found = json.loads(ran.stdout)
+        assert found["mrtd"]["single_pass"] == tdx.mrtd
+        values = [found["rtmr"][name]["value"] for name in ("rtmr0", "rtmr1", "rtmr2")]
+        assert values == [row.rtmr0, row.rtmr1, row.rtmr2]
+        assert found["rtmr"]["rtmr0"]["open"] == []
+
+
+def test_the_firmware_for_a_td_measures_its_boot_and_enforces_no_keys(image):
+    """With keys of others in it, a TD would refuse to start the image's own kernel."""
+    firmware = (image / layout.FIRMWARE_TDX).read_bytes()
+    profile = detect_profile(firmware)
+    assert (profile.measured_boot, profile.smbios, profile.fw_cfg) == (True, False, False)
+    tdvf = parse_tdvf(firmware)
+    store = parse_variable_store(bytes(tdvf.content(tdvf.only(TdvfType.CFV))))
+    assert store == {}
+    assert not secure_boot_variables(store, supported=profile.secure_boot).enforced
 
 
 def test_the_command_recomputes_an_image_and_finds_what_was_changed(image, tmp_path):
@@ -80,7 +125,9 @@ def test_the_command_recomputes_an_image_and_finds_what_was_changed(image, tmp_p
     bad = subprocess.run([*run, str(copy), "--diff", str(image), "--json"], capture_output=True, text=True, check=False)
     document = json.loads(bad.stdout)
     assert bad.returncode == 10
-    assert {"command_line", "root hash of root"} <= {item["what"] for item in document["wrong"]}
+    wrong = {item["what"] for item in document["wrong"]}
+    assert {"command_line", "root hash of root", "RTMR2 2 x 512 MiB"} <= wrong
+    assert not {"MRTD", "RTMR0 2 x 512 MiB", "RTMR1 2 x 512 MiB"} & wrong
     assert {"what": "option", "old": None, "new": "debug"} in document["changes"]
     (copy / layout.KERNEL).unlink()
     gone = subprocess.run([*run, str(copy)], capture_output=True, text=True, check=False)
@@ -113,6 +160,48 @@ def test_the_arguments_for_a_host_with_sev_snp_are_shown_and_start_nothing(image
     assert "kernel-hashes=on" in ran.stdout
     assert f"-bios {image / layout.FIRMWARE_SNP}" in ran.stdout
     assert "tcg" not in ran.stdout
+
+
+def test_the_arguments_for_a_host_with_tdx_are_shown_and_start_nothing(image, tmp_path):
+    run = [*_PROGRAM, "image", "boot", str(image)]
+    ran = subprocess.run([*run, "--tdx", "--print"], capture_output=True, text=True, check=True)
+    assert '"qom-type":"tdx-guest"' in ran.stdout
+    assert f"-bios {image / layout.FIRMWARE_TDX}" in ran.stdout
+    assert "tcg" not in ran.stdout
+    shown = subprocess.run([*run, "--tee", "tdx", "--print"], capture_output=True, text=True, check=True)
+    assert "tcg" in shown.stdout
+    for wrong in (["--tdx", "--snp"], ["--tee", "tdx", "--snp"], ["--simulated", "--tdx"], []):
+        refused = subprocess.run([*run, *wrong], capture_output=True, text=True, check=False)
+        assert (refused.returncode, refused.stdout) == (2, "")
+    if not Path("/sys/module/kvm_intel/parameters/tdx").exists():
+        ran = subprocess.run([*run, "--tdx"], capture_output=True, text=True, check=False)
+        assert (ran.returncode, "cannot start a confidential machine" in ran.stderr) == (40, True)
+
+
+def test_an_image_without_firmware_for_a_td_is_built_measured_and_not_started_as_one(locked, tmp_path):
+    text = load_profile("test").text
+    without = re.sub(r"^(tdx|memory) = (?!512$).*\n", "", text, flags=re.MULTILINE)
+    made = locked(without.replace('["ovmf", "ovmf-amdsev"]', '["ovmf-amdsev"]'))
+    build(made.profile, made.lock, made.store, tmp_path / "image", told=_silent)
+    assert parse_measurements((tmp_path / "image" / layout.MEASUREMENTS).read_text()).tdx is None
+    run = [*_PROGRAM, "measure", "image", str(tmp_path / "image"), "--json"]
+    document = json.loads(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+    assert (document["tdx"], document["wrong"]) == (None, [])
+    for options in (["--tee", "tdx"], ["--tdx", "--print"]):
+        command = [*_PROGRAM, "image", "boot", str(tmp_path / "image"), *options]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (ran.returncode, "no firmware-tdx.fd" in ran.stderr) == (40, True)
+
+
+def test_firmware_that_measures_no_boot_ends_the_build(locked, tmp_path):
+    profile, lock, _, store = locked("test")
+    silent = replace(profile, firmware=replace(profile.firmware, tdx=profile.firmware.snp))
+    with pytest.raises(UnsupportedEvidence, match="TdTcg2Dxe"):
+        build(silent, lock, store, tmp_path / "out", told=_silent)
+    missing = replace(profile, firmware=replace(profile.firmware, tdx="/usr/share/ovmf/nothing.fd"))
+    with pytest.raises(MaterialUnavailable, match="nothing.fd"):
+        build(missing, lock, store, tmp_path / "out", told=_silent)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["test", "cpu"])
@@ -152,6 +241,8 @@ def test_one_more_option_moves_the_command_line_and_every_digest_and_nothing_els
         "command_line",
         "digest 1 x EPYC-v4",
         "digest 2 x EPYC-v4",
+        "RTMR2 1 x 512 MiB",
+        "RTMR2 2 x 512 MiB",
     }
 
 
@@ -194,9 +285,18 @@ def guest(image, locked, tmp_path, monkeypatch):
     store = locked("test").store
     original = emulated.qemu_arguments
 
-    def run(extra=(), **differing):
-        monkeypatch.setattr(emulated, "qemu_arguments", lambda *a, **k: [*original(*a, **k), *extra])
+    def run(extra=(), during=None, without_port=False, **differing):
+        def arguments(*given, **named):
+            words = original(*given, **named)
+            if without_port:
+                words = words[: words.index("virtio-serial-pci,max_ports=2") - 1]
+            return [*words, *extra]
+
+        monkeypatch.setattr(emulated, "qemu_arguments", arguments)
         with EmulatedGuest(image, store, state_dir=tmp_path / "state", **differing) as machine:
+            if during:
+                assert machine.machine.wait_for("dokimos: initrd", 120)
+                during(machine)
             assert machine.machine.wait_end(120), "the guest ends by itself"
             return "\n".join(machine.machine.console)
 
@@ -204,6 +304,45 @@ def guest(image, locked, tmp_path, monkeypatch):
 
 
 VERIFIED = "dokimos: test image verified"
+
+
+def test_the_image_boots_through_the_firmware_that_a_td_measures(guest, image):
+    line = layout.read_manifest(image).command_line.replace("quiet ", "")
+    said = guest(command_line=line, tee=Tee.TDX)
+    assert "efi: EFI v" in said, "SeaBIOS has no such services"
+    assert "Table Upgrade: override [DSDT-BOCHS -BXPC    ]" in said
+    assert f"{line} initrd=initrd" in said, "the firmware's own word, as the prediction of RTMR2 has it"
+    assert VERIFIED in said
+
+
+def test_the_firmware_is_given_the_very_tables_that_are_predicted_for_rtmr0(guest, image, tmp_path):
+    """Asked of the running machine, after its firmware has placed every BAR; no prediction has a part in it."""
+    manifest = layout.read_manifest(image)
+    boot, found = manifest.boot, {}
+    predicted = td_hosts(
+        qemu_tools(read_lock(image / layout.LOCK), Store(), _silent),
+        [(boot.vcpus, boot.memory)],
+        disks=len(manifest.volumes),
+        kernel=image / layout.KERNEL,
+    )[0].acpi
+
+    def ask(machine):
+        with socket.socket(socket.AF_UNIX) as link:
+            link.connect(str(tmp_path / "q"))
+            pipe = link.makefile("rwb")
+            asked = acpi_qtest._Machine([], 10)
+            asked._process = SimpleNamespace(stdin=pipe, stdout=pipe)
+            directory = asked.directory()
+            found.update({name: asked.file(*directory[name]) for name in acpi_qtest._FILES})
+
+    # Its own device, the port of the secure processor, stands in no table of a real TD: it is taken out.
+    guest(
+        ["-qtest", f"unix:{tmp_path / 'q'},server=on,wait=off", "-qtest-log", "/dev/null"],
+        tee=Tee.TDX,
+        during=ask,
+        without_port=True,
+    )
+    assert [found[name] for name in acpi_qtest._FILES] == [predicted.loader, predicted.rsdp, predicted.tables]
 
 
 def test_the_image_boots_under_its_own_acpi_table_and_switches_off(guest, image):

@@ -43,6 +43,11 @@ def test_the_built_in_profiles_read_and_name_every_group():
         ('mount = "/usr/share', 'mount = "/../share'),
         ('links."/bin"', 'links."bin"'),
         ("vcpus = [1, 2, 4, 8, 16]", "vcpus = []"),
+        ("memory = [1024, 4096]", "memory = [4096]"),
+        ("memory = [1024, 4096]", ""),
+        ("memory = [1024, 4096]", 'memory = ["1G"]'),
+        ("vcpus = [1, 2, 4, 8, 16]", "vcpus = [1]"),
+        ('tdx = "/usr/share/ovmf/OVMF.fd"', "tdx = true"),
         ('links."/bin" = "usr/bin"', 'links."/bin" = 1'),
         ("[measure]", "[other]"),
         ('name = "cpu"', 'name = "cpu"\ntext = "x"'),
@@ -57,6 +62,12 @@ def test_a_profile_with_a_misspelt_rule_is_refused_and_never_half_read(old, new)
     assert old in TEXT
     with pytest.raises(MalformedEvidence):
         parse_profile(TEXT.replace(old, new, 1))
+
+
+def test_an_image_need_not_be_for_tdx():
+    text = TEXT.replace('tdx = "/usr/share/ovmf/OVMF.fd"', "").replace("memory = [1024, 4096]", "")
+    profile = parse_profile(text)
+    assert (profile.firmware.tdx, profile.measure.memory) == ("", ())
 
 
 def test_an_unknown_profile_names_the_known_ones(tmp_path):

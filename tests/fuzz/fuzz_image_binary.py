@@ -6,8 +6,20 @@ import contextlib
 from uuid import UUID
 
 from dokimos.attest.provider import Quote
-from dokimos.attest.sim_port import HEADER, encode_answer, encode_request, parse_answer, parse_header, parse_request
+from dokimos.attest.sim_port import (
+    HEADER,
+    encode_answer,
+    encode_request,
+    encode_td_answer,
+    encode_td_request,
+    parse_answer,
+    parse_header,
+    parse_request,
+    parse_td_answer,
+    parse_td_request,
+)
 from dokimos.errors import Error
+from dokimos.evidence.bundle import TdxEvidence
 from dokimos.measurements.verity import Superblock, encode_superblock, parse_superblock
 
 SEEDS: list[bytes] = [
@@ -16,6 +28,9 @@ SEEDS: list[bytes] = [
     encode_request(7, bytes(64), 0)[HEADER.size :],
     encode_answer(7, Quote(bytes(1184), b"table")),
     encode_answer(7, None),
+    encode_td_request(7, bytes(64)),
+    encode_td_request(7, bytes(64))[HEADER.size :],
+    encode_td_answer(7, TdxEvidence(quote=b"quote", collateral=b"collateral", event_log=b"log"))[HEADER.size :],
 ]
 
 
@@ -24,6 +39,10 @@ def one_input(data: bytes) -> None:
     for parse in (parse_request, parse_answer, lambda data: parse_header(data[: HEADER.size])):
         with contextlib.suppress(Error):
             parse(data)
+    with contextlib.suppress(Error):
+        assert encode_td_request(1, parse_td_request(data))[HEADER.size :] == data
+    with contextlib.suppress(Error):
+        assert encode_td_answer(1, parse_td_answer(data))[HEADER.size :] == data
     with contextlib.suppress(Error):
         block = parse_superblock(data)
         assert parse_superblock(encode_superblock(block)) == block

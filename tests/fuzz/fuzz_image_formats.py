@@ -13,7 +13,7 @@ from dokimos.errors import Error
 from dokimos.measurements.image import parse_measurements
 
 _HERE = Path(__file__).resolve().parents[2] / "cvm_image"
-_HASH = "11" * 32
+_HASH, _REGISTER = "11" * 32, "11" * 48
 
 SEEDS: list[bytes] = [
     (_HERE / "profiles/test.toml").read_bytes(),
@@ -23,7 +23,10 @@ SEEDS: list[bytes] = [
     f' "uid": 0, "gid": 0, "size": 1, "sha256": "{_HASH}", "target": "", "origin": "x"}}]}}'.encode(),
     f'{{"schema": "dokimos.measurements/v1", "snp": {{"firmware_sha256": "{_HASH}", "kernel_sha256": "{_HASH}",'
     f' "initrd_sha256": "{_HASH}", "command_line_sha256": "{_HASH}", "guest_features": 1, "vmm": "qemu", "digests":'
-    f' []}}, "tdx": null, "gpu": null}}'.encode(),
+    f' [{{"vcpus": 1, "vcpu_type": "a", "launch_digest": "{_REGISTER}"}}]}}, "tdx": {{"firmware_sha256": "{_HASH}",'
+    f' "machine": "a", "vmm": "qemu", "qemu": "10.1", "mrtd": "{_REGISTER}", "basis": {{"mrtd": "a", "rtmr0": "a",'
+    f' "rtmr1": "a", "rtmr2": "a"}}, "machines": [{{"vcpus": 1, "memory": 1, "rtmr0": null, "rtmr1": "{_REGISTER}",'
+    f' "rtmr2": "{_REGISTER}"}}]}}, "gpu": null}}'.encode(),
     f'{{"schema": "dokimos.image/v1", "profile": "a", "dokimos": "0", "source_date_epoch": 1, "lock_sha256": "{_HASH}",'
     f' "profile_sha256": "{_HASH}", "command_line": "a", "boot": {{"memory": 1, "vcpus": 1, "vcpu_type": "a", "port": 1'
     f'}}, "volumes": [], "stages": [], "artifacts": [{{"name": "a", "size": 1, "sha256": "{_HASH}"}}]}}'.encode(),

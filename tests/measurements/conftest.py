@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from dokimos.cvm_image.assemble.deb import unpack
-from dokimos.cvm_image.boot.tools import qemu_tools
 from dokimos.cvm_image.boot.machine import qemu_command
+from dokimos.cvm_image.boot.tools import qemu_tools
 from dokimos.cvm_image.lock import read_lock
 from dokimos.cvm_image.profile import lock_path
 from dokimos.cvm_image.store import Store
