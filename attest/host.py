@@ -12,6 +12,7 @@ from ..evidence import cert_table
 from ..evidence.bundle import SnpEvidence
 from ..evidence.snp import SigningKey, parse_report
 from . import sev_guest, sim_guest, tsm
+from .attester import SnpSource
 from .provider import REPORT_DATA_SIZE, Endorsements, Platform, Provider, Quote
 from .sim_port import Tee
 
@@ -72,9 +73,7 @@ class HostPlatform:
 
     def evidence(self, report_data: bytes) -> SnpEvidence:
         """See :class:`~dokimos.attest.provider.EvidenceSource`; errors as the two methods above."""
-        quote = self.report(report_data)
-        vek, cas, crls = self.endorsements()
-        return SnpEvidence(report=quote.report, vek=vek, cas=cas, crls=crls)
+        return SnpSource(self, self).evidence(report_data)
 
 
 def endorsements_of(table: bytes, signing_key: SigningKey) -> Endorsements:

@@ -91,6 +91,15 @@ def parse_config(text: str) -> ServiceConfig:
     return ServiceConfig(**data)
 
 
+def image_digest(command_line: bytes) -> bytes:
+    """SHA-256 of the image's command line, which names every volume by its root hash.
+
+    Args:
+        command_line: as the kernel shows it, perhaps with the firmware's word behind it.
+    """
+    return hashlib.sha256(command_line.removesuffix(_BY_FIRMWARE)).digest()
+
+
 @dataclass(slots=True, kw_only=True)
 class Guest:
     """The service, assembled.
@@ -114,7 +123,7 @@ class Guest:
             self.platform,
             key_configs=gateway.key_configs,
             runtime_config_sha256=runtime_config_sha256(self.engine.info, gateway.limits),
-            image_sha256=hashlib.sha256(self.command_line.removesuffix(_BY_FIRMWARE)).digest(),
+            image_sha256=image_digest(self.command_line),
         )
         self.app = build_app(gateway, attestation_routes(attester))
         # A platform that gives no evidence is found out now, not by the first client.

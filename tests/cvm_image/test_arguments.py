@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def _arguments(tee, *, emulated, **changes):
 
 
 def _devices(arguments):
-    return [value for name, value in zip(arguments, arguments[1:], strict=False) if name == "-device"]
+    return [value for name, value in pairwise(arguments) if name == "-device"]
 
 
 @pytest.mark.parametrize("tee", list(Tee))

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def test_a_configuration_with_a_misspelt_key_or_another_type_is_refused(checkout
         guest.parse_config(text.replace(*change))
     with pytest.raises(MalformedEvidence, match="missing"):
         guest.parse_config("threads = 1\n")
+
+
+def test_an_image_has_one_digest_on_each_platform():
+    line = b"quiet dokimos.volume=root"
+    assert guest.image_digest(line + b" initrd=initrd") == guest.image_digest(line) == sha256(line).digest()
+    for other in (line + b" initrd=other", b"initrd=initrd " + line, line + b" initrd=initrd initrd=initrd"):
+        assert guest.image_digest(other) != guest.image_digest(line)
 
 
 def test_the_modules_in_the_image_are_enough_for_its_service(checkout, tmp_path):
