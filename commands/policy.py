@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from ..errors import UsageError
+from ..errors import MaterialUnavailable, UnsupportedEvidence, UsageError
 from .render import console, print_json, read_file
 
 if TYPE_CHECKING:
@@ -50,23 +50,32 @@ def command() -> None:
     metavar="HEX",
     help="Accept this launch measurement; of a TD, its MRTD.",
 )
+@click.option("--image", metavar="DIR", help="Accept the image in DIR, on every machine that it was measured for.")
 @click.option(
     "--product", "products", multiple=True, metavar="NAME", help="Accept this SNP product.  [default: Genoa, Turin]"
 )
 @click.option(
     "--simulated-root", "roots", multiple=True, metavar="HEX", help="Accept the simulated platform with this root."
 )
-def init(
-    output: str | None, tee: str, measurements: tuple[str, ...], products: tuple[str, ...], roots: tuple[str, ...]
+def init(  # noqa: PLR0917 - one parameter per option
+    output: str | None,
+    tee: str,
+    measurements: tuple[str, ...],
+    image: str | None,
+    products: tuple[str, ...],
+    roots: tuple[str, ...],
 ) -> None:
     """Write a strict policy with comments, to be edited."""
     from ..verifier.policy import load_policy  # noqa: PLC0415 - as above
-    from .policy_templates import SNP, TDX  # noqa: PLC0415 - as above
+    from .policy_templates import NO_IMAGE, NO_REGISTERS, SNP, TDX  # noqa: PLC0415 - as above
 
     if tee == "tdx" and products:
         raise UsageError("--product is for SNP: a TDX platform has an FMSPC instead")
+    found = _of_image(Path(image), tee) if image is not None else _Values((), NO_REGISTERS, NO_IMAGE)
     text = (TDX if tee == "tdx" else SNP).format(
-        measurements=json.dumps(measurements),
+        measurements=json.dumps((*measurements, *found.measurements)),
+        registers=found.registers,
+        image=found.image,
         products=json.dumps(products or ("Genoa", "Turin")),
         roots=json.dumps(roots),
     )
@@ -79,6 +88,38 @@ def init(
             file.write(text)
     except OSError as exc:
         raise UsageError(f"{output}: {exc.strerror}") from exc
+
+
+class _Values(NamedTuple):
+    """What a policy says of an image: accepted measurements, and lines of registers and of the binding."""
+
+    measurements: tuple[str, ...]
+    registers: str
+    image: str
+
+
+def _of_image(folder: Path, tee: str) -> _Values:
+    """The reference values of an image, as it says them of itself; ``dokimos measure image`` checks those."""
+    from hashlib import sha256  # noqa: PLC0415 - help need not pay
+
+    from ..cvm_image import layout  # noqa: PLC0415
+    from ..measurements.image import parse_measurements  # noqa: PLC0415
+
+    written = read_file(str(folder / layout.MEASUREMENTS), layout.MEASUREMENTS).decode("utf-8", "replace")
+    measured = parse_measurements(written)
+    line = sha256(read_file(str(folder / layout.COMMAND_LINE), layout.COMMAND_LINE)).hexdigest()
+    image = f'image_sha256 = ["{line}"]'
+    if tee == "snp":
+        return _Values(tuple(dict.fromkeys(row.launch_digest for row in measured.snp.digests)), "", image)
+    if measured.tdx is None:
+        raise MaterialUnavailable(f"{folder}: the image has no firmware for a TD")
+    lines = []
+    for name in ("rtmr0", "rtmr1", "rtmr2"):
+        values = list(dict.fromkeys(getattr(row, name) for row in measured.tdx.machines))
+        if None in values:
+            raise UnsupportedEvidence(f"{folder}: {name.upper()} is event-level only; name its events in [tdx.events]")
+        lines.append(f"{name} = {json.dumps(values)}")
+    return _Values((measured.tdx.mrtd,), "\n".join(lines), image)
 
 
 @command.command()

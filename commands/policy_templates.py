@@ -19,7 +19,7 @@ _BINDING = """\
 role = "gateway"
 require_nonce = true
 maximum_lifetime_seconds = 3600
-# image_sha256 = ["..."]
+{image}
 # runtime_config_sha256 = ["..."]
 """
 
@@ -58,16 +58,14 @@ alias_check_complete = "must-be-1"   # memory modules that lie about their size 
 ciphertext_hiding_dram_en = "any"
 
 {_BINDING}"""
-"""With fields measurements, products and roots."""
+"""With fields measurements, products, roots and image."""
 
 TDX: Final = f"""\
 {_HEAD}[tdx]
 # Which code: the firmware's MRTD, 96 hex digits each (dokimos measure tdx).  Without one everything is rejected.
 mrtd = {{measurements}}
 # What that firmware started: registers by value, or the parts of the event log in [tdx.events].
-# rtmr0 = ["..."]
-# rtmr1 = ["..."]
-# rtmr2 = ["..."]
+{{registers}}
 
 # Which platform: nothing else tells whose machine it is, and physical attacks leave no trace in a quote.
 # ppids = ["..."]
@@ -96,4 +94,6 @@ accepted = ["UpToDate"]         # what is out of date passes by [[tdx.tcb.grace]
 # minimum_evaluation_data_number = 19
 
 {_BINDING}"""
-"""With fields measurements (of MRTD) and roots."""
+"""With fields measurements (of MRTD), registers, roots and image."""
+NO_REGISTERS: Final = '# rtmr0 = ["..."]\n# rtmr1 = ["..."]\n# rtmr2 = ["..."]'
+NO_IMAGE: Final = '# image_sha256 = ["..."]'

@@ -125,6 +125,20 @@ def test_the_command_boots_it_and_its_policy_accepts_it_and_no_other(image, laun
     assert refused.value.failed.id is Check.TDX_RTMR1
 
 
+def test_a_policy_written_of_the_image_alone_accepts_it_under_the_simulated_root(image, launched):
+    td = launched(image)
+    options = ["--tee", "tdx", "--image", str(image), "--simulated-root", td.launch.root_sha256.hex()]
+    command = [sys.executable, "-m", "dokimos", "policy", "init", *options]
+    written = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    with td:
+        td.wait_serving(240)
+        with Session.open(td.url, load_policy(written)) as session:
+            assert session.result.verdict == "accepted"
+        with pytest.raises(VerificationError) as refused:
+            Session.open(td.url, load_policy(written.replace(td.launch.root_sha256.hex(), "00" * 32)))
+    assert refused.value.failed.id is Check.TDX_ROOT_PINNED
+
+
 def test_the_policy_of_sev_snp_does_not_accept_a_td_nor_the_other_way_round(image, launched, store, tmp_path):
     snp = EmulatedGuest(image, store, state_dir=tmp_path / "state")
     td = launched(image)
