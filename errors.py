@@ -241,6 +241,99 @@ class Check(StrEnum):
     VTPM_QUOTE_SIGNATURE = "vtpm.quote.signature"
     VTPM_QUOTE_NONCE = "vtpm.quote.nonce"
     VTPM_QUOTE_PCR_DIGEST = "vtpm.quote.pcr_digest"
+    # NVIDIA GPUs and switches, evidence: the form of the report (SPDM 1.1, MEASUREMENTS) and of what comes with it
+    GPU_REPORT_FORMAT = "gpu.report.format"
+    GPU_EVIDENCE_ARCH = "gpu.evidence.arch"
+    GPU_EVIDENCE_NONCE = "gpu.evidence.nonce"
+    # NVIDIA, endorsements: the device's chain and its signature
+    GPU_CHAIN_FORMAT = "gpu.chain.format"
+    GPU_CHAIN_LENGTH = "gpu.chain.length"
+    GPU_ROOT_PINNED = "gpu.root.pinned"
+    GPU_CHAIN_ISSUER = "gpu.chain.issuer"
+    GPU_CHAIN_ROLE = "gpu.chain.role"
+    GPU_CHAIN_MODEL = "gpu.chain.model"
+    GPU_CHAIN_SIGNATURE = "gpu.chain.signature"
+    GPU_CHAIN_NOT_YET_VALID = "gpu.chain.not_yet_valid"
+    GPU_CHAIN_EXPIRED = "gpu.chain.expired"
+    GPU_REPORT_SIGNATURE = "gpu.report.signature"
+    GPU_FWID = "gpu.fwid"
+    # NVIDIA: revocation of a device's certificates and of a RIM's signer
+    GPU_CRL_SIGNATURE = "gpu.crl.signature"
+    GPU_CRL_NOT_YET_VALID = "gpu.crl.not_yet_valid"
+    GPU_CRL_STALE = "gpu.crl.stale"
+    GPU_CRL_REVOKED = "gpu.crl.revoked"
+    GPU_CRL_REQUIRED = "gpu.crl.required"
+    GPU_OCSP_FORMAT = "gpu.ocsp.format"
+    GPU_OCSP_RESPONDER = "gpu.ocsp.responder"
+    GPU_OCSP_SIGNATURE = "gpu.ocsp.signature"
+    GPU_OCSP_CERT_ID = "gpu.ocsp.cert_id"
+    GPU_OCSP_NOT_YET_VALID = "gpu.ocsp.not_yet_valid"
+    GPU_OCSP_STALE = "gpu.ocsp.stale"
+    GPU_OCSP_NONCE = "gpu.ocsp.nonce"
+    GPU_OCSP_STATUS = "gpu.ocsp.status"
+    GPU_OCSP_REQUIRED = "gpu.ocsp.required"
+    # NVIDIA, reference values: a reference integrity manifest (RIM) by itself, from the pinned root down
+    GPU_RIM_FORMAT = "gpu.rim.format"
+    GPU_RIM_SIGNATURE_FORM = "gpu.rim.signature_form"
+    GPU_RIM_DIGEST = "gpu.rim.digest"
+    GPU_RIM_ROOT_PINNED = "gpu.rim.root_pinned"
+    GPU_RIM_CHAIN = "gpu.rim.chain"
+    GPU_RIM_NOT_YET_VALID = "gpu.rim.not_yet_valid"
+    GPU_RIM_EXPIRED = "gpu.rim.expired"
+    GPU_RIM_SIGNER = "gpu.rim.signer"
+    GPU_RIM_SIGNATURE = "gpu.rim.signature"
+    # Appraisal of a verified device: the reference values, and the comparison with them
+    GPU_RIM_PINNED = "gpu.rim.pinned"
+    GPU_RIM_PRODUCT = "gpu.rim.product"
+    GPU_RIM_VERSION = "gpu.rim.version"
+    GPU_MEASUREMENTS_GOLDEN = "gpu.measurements.golden"
+    GPU_MEASUREMENTS_CONFLICT = "gpu.measurements.conflict"
+    GPU_MEASUREMENTS_NVDEC0 = "gpu.measurements.nvdec0"
+    GPU_MEASUREMENTS = "gpu.measurements"
+    GPU_MEASUREMENTS_UNMEASURED = "gpu.measurements.unmeasured"
+    # Appraisal of a verified device: what it says
+    GPU_SIMULATED = "gpu.simulated"
+    GPU_NONCE = "gpu.nonce"
+    GPU_ARCH_ALLOWED = "gpu.arch.allowed"
+    GPU_SERIAL_ALLOWED = "gpu.serial.allowed"
+    GPU_SERIAL_DENIED = "gpu.serial.denied"
+    GPU_FWID_REQUIRED = "gpu.fwid.required"
+    GPU_DICE_FLAGS = "gpu.dice.flags"
+    GPU_DRIVER_MINIMUM = "gpu.driver.minimum"
+    GPU_DRIVER_DENIED = "gpu.driver.denied"
+    GPU_VBIOS_MINIMUM = "gpu.vbios.minimum"
+    GPU_MODE = "gpu.mode"
+    GPU_NVDEC0 = "gpu.nvdec0"
+    GPU_PROTECTED_PCIE = "gpu.protected_pcie"
+    GPU_LOCK_SWITCH = "gpu.lock_switch"
+    GPU_OPAQUE_VERSION = "gpu.opaque.version"
+    GPU_OPAQUE_UNKNOWN = "gpu.opaque.unknown"
+    # Appraisal of all devices of a machine together
+    GPU_DEVICES_COUNT = "gpu.devices.count"
+    GPU_DEVICES_DISTINCT = "gpu.devices.distinct"
+    GPU_DEVICES_NONCE = "gpu.devices.nonce"
+    GPU_DEVICES_MODE = "gpu.devices.mode"
+    GPU_TOPOLOGY = "gpu.topology"
+    # What no GPU signs, and the measured guest asserts
+    GPU_GUEST_CC = "gpu.guest.cc"
+    GPU_GUEST_ENVIRONMENT = "gpu.guest.environment"
+    GPU_GUEST_DEVTOOLS = "gpu.guest.devtools"
+    GPU_GUEST_READY = "gpu.guest.ready"
+    # NVIDIA's remote attestation service (NRAS): its token in place of RIMs
+    NRAS_TOKEN_FORMAT = "nras.token.format"
+    NRAS_TOKEN_ALGORITHM = "nras.token.algorithm"
+    NRAS_SIGNER_PINNED = "nras.signer.pinned"
+    NRAS_SIGNER_CHAIN = "nras.signer.chain"
+    NRAS_SIGNER_NOT_YET_VALID = "nras.signer.not_yet_valid"
+    NRAS_SIGNER_EXPIRED = "nras.signer.expired"
+    NRAS_TOKEN_SIGNATURE = "nras.token.signature"
+    NRAS_TOKEN_ISSUER = "nras.token.issuer"
+    NRAS_TOKEN_NOT_YET_VALID = "nras.token.not_yet_valid"
+    NRAS_TOKEN_EXPIRED = "nras.token.expired"
+    NRAS_TOKEN_NONCE = "nras.token.nonce"
+    NRAS_TOKEN_DIGESTS = "nras.token.digests"
+    NRAS_TOKEN_DEVICES = "nras.token.devices"
+    NRAS_TOKEN_RESULT = "nras.token.result"
     # Binding of keys to the report
     BINDING_PROFILE = "binding.profile"
     BINDING_ROLE = "binding.role"
@@ -267,7 +360,10 @@ Value: TypeAlias = "str | int | bytes | tuple[Value, ...] | None"
 
 
 class CheckResult(NamedTuple):
-    """What one check found."""
+    """What one check found.
+
+    `subject` names the device where the evidence is of several, such as "GPU-0" or "SWITCH-1", else it is empty.
+    """
 
     id: Check
     status: Status
@@ -275,6 +371,7 @@ class CheckResult(NamedTuple):
     actual: Value = None
     reference: str = ""
     message: str = ""
+    subject: str = ""
 
 
 class Error(Exception):

@@ -5,15 +5,19 @@ It is a CMW collection in JSON (RFC 9999).  The type of the record "cpu" says wh
     {"__cmwc_t": "urn:dokimos:bundle:v1", "cpu": [...], "statement": [...], "key_configs": [...],
      "endorsements": {"vek": [...], "ca/0": [...], "crl/0": [...]}}           an SNP report
      "endorsements": {"collateral": [...]}, "event_log": [...]}               a TDX quote, with or without its event log
+
+A machine with GPUs has "gpu" and "gpu_state" beside these, and "rim/0", "gpu_crl/0", "ocsp/0", ... among the
+endorsements.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import MalformedEvidence
 from . import cmw
+from .bundle_records import Parts, check_size, fail, numbered, record
 from .cmw import Indicator, Kind
+from .gpu_part import GpuPart, gpu_records, read_gpu_part
 from .snp import REPORT_SIZE
 from .statement import MAX_SIZE as MAX_STATEMENT
 from .tdx import QUOTE_MAX
@@ -22,7 +26,7 @@ PROFILE = "urn:dokimos:bundle:v1"
 """Type of the collection."""
 MEDIA_TYPE = cmw.MEDIA_TYPE
 """Media type under which a bundle travels."""
-MAX_SIZE = 512 << 10
+MAX_SIZE = 1 << 20
 """Bytes that a bundle may have."""
 MAX_CAS = 4
 """CA certificates that a bundle may carry."""
@@ -43,10 +47,6 @@ _CA = Kind(cmw.CERTIFICATE, Indicator.ENDORSEMENTS, 8 << 10)
 _CRL = Kind(cmw.CRL, Indicator.ENDORSEMENTS, 32 << 10)
 _COLLATERAL = Kind(cmw.TDX_COLLATERAL, Indicator.ENDORSEMENTS, MAX_COLLATERAL)
 _LABELS = {cmw.COLLECTION_TYPE, "cpu", "statement", "key_configs", "endorsements"}
-
-
-def _fail(message: str) -> MalformedEvidence:
-    return MalformedEvidence(f"evidence bundle: {message}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +72,13 @@ class TdxEvidence:
 
     Attributes:
         quote: the quote.
-        collateral: its collateral, as :mod:`dokimos.endorsements.collateral_bundle` writes it.
+        collateral: its collateral, as :mod:`dokimos.endorsements.collateral_bundle` writes it; None where the machine
+            has none to hand out, as a TD that reaches nobody, and the client has to have its own.
         event_log: the event log that explains its RTMRs, or None.
     """
 
     quote: bytes
-    collateral: bytes
+    collateral: bytes | None
     event_log: bytes | None = None
 
 
@@ -87,6 +88,7 @@ class Bundle:
 
     Attributes:
         cpu: evidence of the processor.
+        gpu: evidence of the GPUs, or None where the machine shows none.
         statement: the binding statement's exact bytes.
         key_configs: the exact ``application/ohttp-keys`` bytes.
     """
@@ -94,30 +96,23 @@ class Bundle:
     cpu: SnpEvidence | TdxEvidence
     statement: bytes
     key_configs: bytes
+    gpu: GpuPart | None = None
 
 
-_Parts = dict[str, tuple[bytes, Kind]]
-
-
-def _check(value: bytes, kind: Kind, name: str) -> None:
-    if not 0 < len(value) <= kind.limit:
-        raise _fail(f"{name} has {len(value)} bytes; 1 to {kind.limit} are allowed")
-
-
-def _snp_parts(cpu: SnpEvidence) -> tuple[_Parts, _Parts]:
+def _snp_parts(cpu: SnpEvidence) -> tuple[Parts, Parts]:
     if len(cpu.cas) > MAX_CAS or len(cpu.crls) > MAX_CRLS:
-        raise _fail(f"more than {MAX_CAS} CA certificates or {MAX_CRLS} revocation lists")
-    endorsements: _Parts = {"vek": (cpu.vek, _VEK)}
+        raise fail(f"more than {MAX_CAS} CA certificates or {MAX_CRLS} revocation lists")
+    endorsements: Parts = {"vek": (cpu.vek, _VEK)}
     endorsements |= {f"ca/{n}": (ca, _CA) for n, ca in enumerate(cpu.cas)}
     endorsements |= {f"crl/{n}": (crl, _CRL) for n, crl in enumerate(cpu.crls)}
     return {"cpu": (cpu.report, _SNP)}, endorsements
 
 
-def _tdx_parts(cpu: TdxEvidence) -> tuple[_Parts, _Parts]:
-    evidence: _Parts = {"cpu": (cpu.quote, _TDX)}
+def _tdx_parts(cpu: TdxEvidence) -> tuple[Parts, Parts]:
+    evidence: Parts = {"cpu": (cpu.quote, _TDX)}
     if cpu.event_log is not None:
         evidence["event_log"] = (cpu.event_log, _EVENT_LOG)
-    return evidence, {"collateral": (cpu.collateral, _COLLATERAL)}
+    return evidence, {} if cpu.collateral is None else {"collateral": (cpu.collateral, _COLLATERAL)}
 
 
 def encode_bundle(bundle: Bundle) -> bytes:
@@ -130,50 +125,42 @@ def encode_bundle(bundle: Bundle) -> bytes:
     parts, endorsements = _snp_parts(cpu) if isinstance(cpu, SnpEvidence) else _tdx_parts(cpu)
     evidence = {"cpu": parts.pop("cpu"), "statement": (bundle.statement, _STATEMENT)}
     evidence |= {"key_configs": (bundle.key_configs, _KEY_CONFIGS), **parts}
+    if bundle.gpu is not None:
+        of_gpu = gpu_records(bundle.gpu)
+        evidence |= of_gpu[0]
+        endorsements |= of_gpu[1]
     for name, (value, kind) in (evidence | endorsements).items():
-        _check(value, kind, name)
+        check_size(value, kind, name)
     collection: dict[str, object] = {cmw.COLLECTION_TYPE: PROFILE}
     collection |= {name: cmw.encode_record(*pair) for name, pair in evidence.items()}
     collection["endorsements"] = {name: cmw.encode_record(*pair) for name, pair in endorsements.items()}
     return cmw.dump_collection(collection)
 
 
-def _record(collection: dict[str, object], label: str, kind: Kind) -> bytes:
-    if label not in collection:
-        raise _fail(f"{label} is missing")
-    value = cmw.decode_record(collection[label], kind, label)
-    _check(value, kind, label)
-    return value
-
-
-def _numbered(collection: dict[str, object], prefix: str, kind: Kind, limit: int) -> tuple[bytes, ...]:
-    """The records prefix/0, prefix/1, ... without a gap; others stay unread and are found by the caller's count."""
-    found: list[bytes] = []
-    while len(found) < limit and f"{prefix}/{len(found)}" in collection:
-        found.append(_record(collection, f"{prefix}/{len(found)}", kind))
-    return tuple(found)
-
-
 def parse_bundle(data: bytes) -> Bundle:
     """Read a bundle; unknown labels are refused, since nobody would have looked at what they hold.
 
     Raises:
-        MalformedEvidence: larger than 512 KiB, not such a collection, or a part missing, too large or of another type.
+        MalformedEvidence: larger than 1 MiB, not such a collection, or a part missing, too large or of another type.
     """
     collection = cmw.load_collection(data, MAX_SIZE)
     if collection.get(cmw.COLLECTION_TYPE) != PROFILE:
-        raise _fail(f"not a collection of type {PROFILE}")
+        raise fail(f"not a collection of type {PROFILE}")
     endorsements = collection.get("endorsements")
     if not isinstance(endorsements, dict):
-        raise _fail("endorsements are missing, or not a collection")
+        raise fail("endorsements are missing, or not a collection")
     tdx = _type_of(collection.get("cpu")) == _TDX.type
-    allowed = _LABELS | {"event_log"} if tdx and "event_log" in collection else _LABELS
-    if collection.keys() != allowed:
-        raise _fail(f"labels {', '.join(sorted(_LABELS))} wanted, others or not all of them found")
+    optional = {"event_log"} if tdx else set()
+    if "gpu" in collection:
+        optional |= {"gpu", "gpu_state"}
+    if collection.keys() != _LABELS | (optional & collection.keys()):
+        raise fail(f"labels {', '.join(sorted(_LABELS))} wanted, others or not all of them found")
+    gpu = read_gpu_part(collection, endorsements) if "gpu" in collection else None
     return Bundle(
         cpu=_tdx_evidence(collection, endorsements) if tdx else _snp_evidence(collection, endorsements),
-        statement=_record(collection, "statement", _STATEMENT),
-        key_configs=_record(collection, "key_configs", _KEY_CONFIGS),
+        statement=record(collection, "statement", _STATEMENT),
+        key_configs=record(collection, "key_configs", _KEY_CONFIGS),
+        gpu=gpu,
     )
 
 
@@ -182,19 +169,19 @@ def _type_of(record: object) -> object:
 
 
 def _snp_evidence(collection: dict[str, object], endorsements: dict[str, object]) -> SnpEvidence:
-    vek = _record(endorsements, "vek", _VEK)
-    cas = _numbered(endorsements, "ca", _CA, MAX_CAS)
-    crls = _numbered(endorsements, "crl", _CRL, MAX_CRLS)
+    vek = record(endorsements, "vek", _VEK)
+    cas = numbered(endorsements, "ca", _CA, MAX_CAS)
+    crls = numbered(endorsements, "crl", _CRL, MAX_CRLS)
     if len(endorsements) != 1 + len(cas) + len(crls):
-        raise _fail("endorsements have an unknown label, a gap in their numbers, or too many parts")
-    return SnpEvidence(report=_record(collection, "cpu", _SNP), vek=vek, cas=cas, crls=crls)
+        raise fail("endorsements have an unknown label, a gap in their numbers, or too many parts")
+    return SnpEvidence(report=record(collection, "cpu", _SNP), vek=vek, cas=cas, crls=crls)
 
 
 def _tdx_evidence(collection: dict[str, object], endorsements: dict[str, object]) -> TdxEvidence:
-    if endorsements.keys() != {"collateral"}:
-        raise _fail("endorsements of a TDX quote are its collateral and nothing else")
+    if endorsements.keys() - {"collateral"}:
+        raise fail("endorsements of a TDX quote are its collateral, or none")
     return TdxEvidence(
-        quote=_record(collection, "cpu", _TDX),
-        collateral=_record(endorsements, "collateral", _COLLATERAL),
-        event_log=_record(collection, "event_log", _EVENT_LOG) if "event_log" in collection else None,
+        quote=record(collection, "cpu", _TDX),
+        collateral=record(endorsements, "collateral", _COLLATERAL) if endorsements else None,
+        event_log=record(collection, "event_log", _EVENT_LOG) if "event_log" in collection else None,
     )

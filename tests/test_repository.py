@@ -29,7 +29,8 @@ REGISTRIES = [
 MACHINE_PATHS = [
     "/".join(parts) for parts in (("", "work", ""), ("", "root", ""), ("", "tmp", "venv"), ("", "opt", "wheels"))
 ]
-PRIVATE_ADDRESS = re.compile(r"\b(?:10\.\d{1,3}|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d{1,3}\.\d{1,3}\b")
+# A version of an NVSwitch's BIOS, 96.10.55.00.01, has five parts.
+PRIVATE_ADDRESS = re.compile(r"(?<![\w.])(?:10\.\d{1,3}|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d{1,3}\.\d{1,3}(?!\.?\w)")
 LOCK_FILE = re.compile(
     r"(?:^|/)(?:[^/]*\.lock|[^/]*-lock\.(?:json|yaml)|pylock[^/]*\.toml|requirements[^/]*\.txt|npm-shrinkwrap\.json)$"
 )

@@ -28,6 +28,18 @@ def test_no_snp_set_is_left_out_of_the_list(vectors: Callable[[str], Any], reque
     assert {path.name for path in area.iterdir() if path.is_dir()} == set(conftest.SNP_SETS)
 
 
+@pytest.mark.parametrize("area", ["tdx", "nvidia"])
+def test_every_set_of_an_area_has_the_hashes_and_sizes_of_its_manifest(
+    vectors: Callable[[str], Any], area: str
+) -> None:
+    names = sorted(path.name for path in (vectors("snp/amd_roots").folder.parents[1] / area).iterdir() if path.is_dir())
+    assert names
+    for name in names:
+        found = vectors(f"{area}/{name}")
+        assert found.names
+        assert {len(found.bytes(file)) == found.manifest["files"][file]["size"] for file in found.names} == {True}, name
+
+
 @pytest.fixture
 def inner(pytester: pytest.Pytester, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A throw-away project with this conftest, one test on one file of one vector set, and the set."""
