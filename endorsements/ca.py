@@ -88,6 +88,19 @@ class Revoked:
     def __contains__(self, serial: int) -> bool:
         return self._crl.get_revoked_certificate_by_serial_number(serial) is not None
 
+    def on_hold(self, serial: int) -> bool:
+        """Whether the list names this one, and as on hold only (RFC 5280 5.3.1)."""
+        from cryptography import x509  # noqa: PLC0415 - it made the list, so it is there
+
+        entry = self._crl.get_revoked_certificate_by_serial_number(serial)
+        try:
+            reason = entry.extensions.get_extension_for_class(x509.CRLReason) if entry is not None else None
+        except x509.ExtensionNotFound:
+            return False
+        except _errors():  # an entry that cannot be read is no excuse
+            return False
+        return reason is not None and reason.value.reason is x509.ReasonFlags.certificate_hold
+
     def __iter__(self) -> Iterator[int]:
         return (entry.serial_number for entry in self._crl)
 

@@ -1,4 +1,4 @@
-"""Fetches collateral from Intel's provisioning service (PCS v4) or a cache of it (PCCS): all network use is here.
+"""Fetches collateral from Intel's provisioning service (PCS v4) or a cache of it (PCCS).
 
 Source: Intel, "API portal, provisioning certification service v4", and the PCCS design guide for ``/rootcacrl``.
 """
@@ -11,10 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal, Protocol
-from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
-
-import requests
-from urllib3.exceptions import HTTPError
+from urllib.parse import urlencode, urlunsplit
 
 from ..codec import pem_or_der
 from ..errors import Check, MalformedEvidence, MaterialUnavailable, UnsupportedEvidence, UsageError
@@ -24,6 +21,7 @@ from .collateral import EvaluationNumbers, parse_evaluation_numbers, parse_qe_id
 from .collateral_bundle import MAX_CHAIN, Origin, TdxCollateral, chain_certificates, crl_der
 from .pck import Pck, parse_pck
 from .pcs_cache import DAY, PcsCache, Response, rfc3339
+from .transport import OK, Reply, Transport, base_url
 
 INTEL_PCS: Final = "https://api.trustedservices.intel.com"
 INTEL_ROOT_CRL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
@@ -42,13 +40,6 @@ _HEADERS: Final = {
 """The header with the issuer chain, of each path that has one."""
 _SELECTED: Final = (TCB_INFO, QE_IDENTITY)
 """Paths that take `update` or `tcbEvaluationDataNumber`."""
-
-_MAX_BODY: Final = 1 << 20
-_CHUNK: Final = 1 << 14
-_TRIES: Final = 3
-_MAX_REDIRECTS: Final = 3
-_LONGEST_PAUSE: Final = 5.0
-_BUSY: Final = frozenset((429, 500, 502, 503, 504))
 
 Update = Literal["early", "standard"]
 
@@ -112,12 +103,8 @@ class PcsFetcher:
         self._number = evaluation_data_number
         if evaluation_data_number is not None:
             self._selection = {"tcbEvaluationDataNumber": str(evaluation_data_number)}
-        self._timeout = timeout
         self._clock = clock
-        self._pause = pause
-        self._session = requests.Session()
-        self._session.headers = {"Accept-Encoding": "identity"}
-        self._session.auth = _no_credentials
+        self._transport = Transport(timeout=timeout, pause=pause)
 
     def get(self, path: str, params: Mapping[str, str]) -> Response:
         """The answer to one request, from the cache while it holds.
@@ -130,7 +117,7 @@ class PcsFetcher:
         cached = self._cache.get(url, now) if self._cache else None
         if cached is not None:
             return cached
-        body, chain = self._fetch(url, path)
+        body, chain = _accept(self._transport.ask(url), path, url)
         name = _HEADERS.get(path)
         headers = {name: chain} if name else {}
         response = Response(body=body, headers=headers, url=url, fetched=now.replace(microsecond=0))
@@ -167,98 +154,18 @@ class PcsFetcher:
         query = dict(params) | (self._selection if path in _SELECTED else {})
         return f"{self._base}{path}" + (f"?{urlencode(query)}" if query else "")
 
-    def _fetch(self, url: str, path: str) -> tuple[bytes, str]:
-        """Body and issuer chain; tries again where that can help."""
-        for tried in range(_TRIES - 1):
-            pause = 0.5 * 2**tried
-            try:
-                status, body, headers = self._request(url)
-            except requests.Timeout as exc:
-                raise MaterialUnavailable(f"{url}: no answer in time") from exc
-            except (requests.RequestException, HTTPError, OSError):
-                self._pause(pause)
-                continue
-            if status not in _BUSY:
-                return _accept(status, body, headers, path, url)
-            self._pause(_retry_after(headers, pause))
-        try:
-            return _accept(*self._request(url), path, url)
-        except (requests.RequestException, HTTPError, OSError) as exc:
-            raise MaterialUnavailable(f"{url}: {_reason(exc)}") from exc
-
-    def _request(self, url: str) -> tuple[int, bytes, Mapping[str, str]]:
-        deadline = time.monotonic() + self._timeout
-        target = url
-        for _ in range(_MAX_REDIRECTS + 1):
-            with self._session.get(target, stream=True, allow_redirects=False, timeout=self._timeout) as answer:
-                if answer.is_redirect:
-                    target = _same_host(target, answer.headers["Location"])
-                    continue
-                return answer.status_code, _read(answer, url, deadline), answer.headers
-        raise MaterialUnavailable(f"{url}: more than {_MAX_REDIRECTS} redirects")
-
-
-def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """No path here needs credentials; without this, `requests` would look for some in ~/.netrc."""
-    return request
-
 
 def _base(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.username is not None or parts.query or parts.fragment:
-        raise UsageError(f"not the http or https URL of a provisioning service: {url!r}")
-    path = parts.path.rstrip("/").removesuffix("/v3").removesuffix("/v4").removesuffix("/sgx/certification")
-    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    scheme, host, path = base_url(url, "a provisioning service")
+    path = path.removesuffix("/v3").removesuffix("/v4").removesuffix("/sgx/certification")
+    return urlunsplit((scheme, host, path, "", ""))
 
 
-def _same_host(url: str, location: str) -> str:
-    """Where a redirect leads, if that is the same server: collateral is signed, but who asks for what is private."""
-    target = urljoin(url, location)
-    if urlsplit(target)[:2] != urlsplit(url)[:2]:
-        raise MaterialUnavailable(f"{url}: sends elsewhere, to {target[:200]!r}")
-    return target
-
-
-def _reason(exc: Exception) -> str:
-    if isinstance(exc, requests.Timeout | TimeoutError):
-        return "no answer in time"
-    if isinstance(exc, requests.exceptions.SSLError):
-        return "TLS failed"
-    if isinstance(exc, requests.ConnectionError):
-        return f"no connection, or it broke off, {_TRIES} times"
-    return f"no usable answer, {_TRIES} times"
-
-
-def _accept(status: int, body: bytes, headers: Mapping[str, str], path: str, url: str) -> tuple[bytes, str]:
-    if status != requests.codes.ok:
-        raise MaterialUnavailable(f"{url}: {_refusal(status, path)}")
-    return body, _chain(headers, path, url)
-
-
-def _read(answer: requests.Response, url: str, deadline: float) -> bytes:
-    """The body, at most as much as may be, at most until the deadline, and all that was announced."""
-    if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise MaterialUnavailable(f"{url}: answers in an encoding that was not asked for")
-    body = bytearray()
-    while chunk := answer.raw.read1(_CHUNK, decode_content=False):
-        body += chunk
-        if len(body) > _MAX_BODY:
-            raise MaterialUnavailable(f"{url}: answers with more than {_MAX_BODY} bytes")
-        if time.monotonic() > deadline:
-            raise requests.Timeout("no whole answer in time")
-    announced = answer.headers.get("Content-Length")
-    if announced is not None and announced != str(len(body)):
-        raise requests.ConnectionError("the answer is cut off")
-    return bytes(body)
-
-
-def _retry_after(headers: Mapping[str, str], default: float) -> float:
-    wanted = headers.get("Retry-After", "")
-    return min(float(wanted), _LONGEST_PAUSE) if wanted.isascii() and wanted.isdigit() else default
+def _accept(reply: Reply, path: str, url: str) -> tuple[bytes, str]:
+    """Body and issuer chain."""
+    if reply.status != OK:
+        raise MaterialUnavailable(f"{url}: {_refusal(reply.status, path)}")
+    return reply.body, _chain(reply.headers, path, url)
 
 
 def _refusal(status: int, path: str) -> str:
