@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from typing import Final, Protocol
 
 from ..errors import MaterialUnavailable, UsageError
 from ..evidence.bundle import Bundle, SnpEvidence, encode_bundle
-from ..evidence.statement import EPOCH_SIZE, PROFILE_OHTTP, ROLE_GATEWAY, Statement, report_data
+from ..evidence.gpu_evidence import gpu_digest
+from ..evidence.gpu_part import GpuPart
+from ..evidence.statement import EPOCH_SIZE, PROFILE_OHTTP, ROLE_GATEWAY, Statement, gpu_nonce, report_data
 from .provider import Endorsements, EvidenceSource, Provider
 
 NONCE_SIZE: Final = 32
@@ -47,6 +50,20 @@ class SnpSource:
         return SnpEvidence(report=quote.report, vek=vek, cas=cas, crls=crls)
 
 
+class GpuSource(Protocol):
+    """Collects the evidence of every GPU and switch of the machine."""
+
+    def collect(self, nonce: bytes) -> GpuPart:
+        """Fresh evidence of all devices, with what vouches for them and what the guest says beside.
+
+        Args:
+            nonce: 32 bytes that every report must carry.
+
+        Raises:
+            Error: a device gave none.
+        """
+
+
 class Attester:
     """Makes evidence bundles; from any thread.
 
@@ -58,6 +75,7 @@ class Attester:
         role: what the machine is.
         epoch: marker of a log's checkpoint, 40 bytes, or None where there is no log; only with one there is a bundle
             for all clients.
+        gpus: of the GPUs' evidence; None where the machine has none.
         clock: gives the time in seconds since 1970.
 
     Raises:
@@ -73,6 +91,7 @@ class Attester:
         image_sha256: bytes,
         role: str = ROLE_GATEWAY,
         epoch: bytes | None = None,
+        gpus: GpuSource | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if epoch is not None and len(epoch) != EPOCH_SIZE:
@@ -83,6 +102,7 @@ class Attester:
         self._image = image_sha256
         self._role = role
         self._epoch = epoch
+        self._gpus = gpus
         self._clock = clock
         self._lock = threading.Lock()
         self._cached: tuple[float, bytes] | None = None
@@ -101,9 +121,15 @@ class Attester:
             gpu_digest=None,
             runtime_config_sha256=self._runtime_config,
             image_sha256=self._image,
-        ).to_cbor()
-        cpu = self._source.evidence(report_data(statement))
-        return encode_bundle(Bundle(cpu=cpu, statement=statement, key_configs=self._key_configs))
+        )
+        # Both ways: the GPUs sign a nonce that covers the statement, and the statement that the processor signs covers
+        # every device's evidence.
+        gpu = self._gpus.collect(gpu_nonce(statement)) if self._gpus else None
+        if gpu is not None:
+            statement = replace(statement, gpu_digest=gpu_digest(gpu.devices, gpu.state))
+        encoded = statement.to_cbor()
+        cpu = self._source.evidence(report_data(encoded))
+        return encode_bundle(Bundle(cpu=cpu, statement=encoded, key_configs=self._key_configs, gpu=gpu))
 
     def challenge(self, nonce: bytes) -> bytes:
         """Evidence over a client's nonce, ``application/cmw+json``.

@@ -9,7 +9,8 @@ from pathlib import Path
 from ..codec import pem_or_der
 from ..errors import MaterialUnavailable
 from ..evidence import cert_table
-from ..evidence.bundle import SnpEvidence
+from ..evidence.bundle import SnpEvidence, TdxEvidence
+from ..evidence.ccel import LOG_MAX, parse_ccel
 from ..evidence.snp import SigningKey, parse_report
 from . import sev_guest, sim_guest, tsm
 from .attester import SnpSource
@@ -76,6 +77,50 @@ class HostPlatform:
         return SnpSource(self, self).evidence(report_data)
 
 
+class TdPlatform:
+    """A :class:`~dokimos.attest.provider.Platform` in a TD.  Safe from any thread.
+
+    It has no collateral to hand out: a confidential guest reaches nobody.  The client has its own.
+
+    Args:
+        provider: where quotes come from.
+        event_log: the data of the ACPI table CCEL, None for the kernel's place; read once, since what goes into RTMR0
+            to RTMR2 is measured by then.
+    """
+
+    simulated = False
+
+    def __init__(self, provider: tsm.TsmTdProvider, event_log: Path | None = None) -> None:
+        self._provider = provider
+        self._event_log = _log(event_log or tsm.DEFAULT_EVENT_LOG)
+
+    @property
+    def name(self) -> str:
+        """Name of the interface."""
+        return self._provider.name
+
+    def evidence(self, report_data: bytes) -> TdxEvidence:
+        """See :class:`~dokimos.attest.provider.EvidenceSource`; errors as the provider's."""
+        return TdxEvidence(quote=self._provider.quote(report_data), collateral=None, event_log=self._event_log)
+
+
+def _log(path: Path) -> bytes | None:
+    """The event log without the unused rest of its buffer; None where the firmware leaves none.
+
+    Raises:
+        MaterialUnavailable: it is there and cannot be read: evidence that lacks it would be refused for no good reason.
+        MalformedEvidence: it is no event log.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(LOG_MAX + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise MaterialUnavailable(f"event log {path}: {exc.strerror}") from exc
+    return data[: parse_ccel(data).size]
+
+
 def endorsements_of(table: bytes, signing_key: SigningKey) -> Endorsements:
     """The endorsements in a certificate table.
 
@@ -101,7 +146,10 @@ def _certificates(data: bytes | None) -> list[bytes]:
 
 
 def detect(
-    root: Path = tsm.DEFAULT_ROOT, device: Path = sev_guest.DEFAULT_DEVICE, ports: Path = sim_guest.DEFAULT_PORTS
+    root: Path = tsm.DEFAULT_ROOT,
+    device: Path = sev_guest.DEFAULT_DEVICE,
+    ports: Path = sim_guest.DEFAULT_PORTS,
+    td_device: Path = tsm.TD_DEVICE,
 ) -> Platform:
     """The platform of this machine: configfs-tsm, else /dev/sev-guest, else a simulated secure processor's port.
 
@@ -111,11 +159,15 @@ def detect(
         root: folder ``tsm/report`` of configfs.
         device: the device file.
         ports: where virtio-serial ports are listed.
+        td_device: what is there in a TD; quotes do not come from it, but tell a TD by it.
 
     Raises:
-        MaterialUnavailable: none of them is there.
+        MaterialUnavailable: none of them is there, or a TD's event log cannot be read.
+        MalformedEvidence: a TD's event log is none.
     """
     if root.is_dir() and os.access(root, os.W_OK):
+        if td_device.exists():
+            return TdPlatform(tsm.TsmTdProvider(root))
         return HostPlatform(tsm.TsmProvider(root))
     if device.exists():
         return HostPlatform(sev_guest.SevGuestProvider(device))

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from ..errors import MalformedEvidence, MaterialUnavailable, UsageError
 from ..evidence.bundle import TdxEvidence
+from ..evidence.gpu_part import GpuPart, parse_gpu_part
 from . import sim_port
 from .provider import REPORT_DATA_SIZE, VMPLS, Quote
 from .sim_port import Tee
@@ -31,9 +32,19 @@ _T = TypeVar("_T")
 
 def find_port(tee: Tee, ports: Path = DEFAULT_PORTS, devices: Path = _DEVICES) -> Path | None:
     """The port of the simulated secure processor of this kind, found by its name, or None."""
+    return _named(sim_port.PORT_NAMES[tee], ports, devices)
+
+
+def find_gpus(ports: Path = DEFAULT_PORTS, devices: Path = _DEVICES) -> SimPortGpus | None:
+    """The simulated GPUs of this machine, or None where it has none."""
+    port = _named(sim_port.GPU_PORT_NAME, ports, devices)
+    return None if port is None else SimPortGpus(port)
+
+
+def _named(name: str, ports: Path, devices: Path) -> Path | None:
     for entry in sorted(ports.glob("*/name")):
         try:
-            if entry.read_text().strip() == sim_port.PORT_NAMES[tee]:
+            if entry.read_text().strip() == name:
                 return devices / entry.parent.name
         except (OSError, UnicodeDecodeError):
             continue
@@ -123,6 +134,26 @@ class SimPortTd(_SimPort):
         number = secrets.randbits(64)
         request = sim_port.encode_td_request(number, report_data)
         return self._ask(number, request, sim_port.TD_ANSWER, sim_port.parse_td_answer)
+
+
+class SimPortGpus(_SimPort):
+    """A :class:`~dokimos.attest.attester.GpuSource` of simulated GPUs; arguments as :class:`_SimPort`.
+
+    On hardware the guest's driver gives all this, and the gate decides before; nothing here is confirmed by a guest.
+    """
+
+    def collect(self, nonce: bytes) -> GpuPart:
+        """Evidence of all devices over a nonce; see :class:`~dokimos.attest.attester.GpuSource`.
+
+        Raises:
+            UsageError: not 32 bytes.
+            MaterialUnavailable: no answer in time, a garbled one, or a refusal.
+        """
+        if len(nonce) != sim_port.GPU_NONCE_SIZE:
+            raise UsageError(f"GPUs take a nonce of {sim_port.GPU_NONCE_SIZE} bytes")
+        number = secrets.randbits(64)
+        request = sim_port.encode_gpu_request(number, nonce)
+        return self._ask(number, request, sim_port.GPU_ANSWER, parse_gpu_part)
 
 
 def _wait(port: int, deadline: float, *, write: bool) -> None:

@@ -1,8 +1,9 @@
 """The words between a booted guest and the simulated secure processor: frames over a virtio-serial port.
 
 A request carries 64 bytes of report_data and a VMPL, an answer the report and the host's certificate table.  A TD's
-request carries 64 bytes, its answer the quote with collateral and event log.  All carry a number, so that a late answer
-to an earlier request is never taken for this one's.  Our own format, since the hardware has none: there the guest's
+request carries 64 bytes, its answer the quote with collateral and event log.  On a port of their own, simulated GPUs
+answer a nonce with their part of the evidence bundle.  All carry a number, so that a late answer to an earlier request
+is never taken for this one's.  Our own format, since the hardware has none: there the guest's
 memory is the channel.
 """
 
@@ -15,6 +16,8 @@ from typing import Final, NamedTuple
 from ..errors import MalformedEvidence
 from ..evidence.bundle import MAX_COLLATERAL, MAX_EVENT_LOG, TdxEvidence
 from ..evidence.cert_table import MAX_SIZE
+from ..evidence.gpu_part import MAX_SIZE as GPU_PART_MAX
+from ..evidence.gpu_part import GpuPart, encode_gpu_part
 from ..evidence.snp import REPORT_SIZE
 from ..evidence.tdx import QUOTE_MAX
 from .provider import REPORT_DATA_SIZE, VMPLS, Quote
@@ -27,6 +30,8 @@ class Tee(StrEnum):
     TDX = "tdx"
 
 
+GPU_PORT_NAME: Final = "org.dokimos.gpus"
+"""Name of the port by which a guest tells that its machine has simulated GPUs."""
 PORT_NAMES: Final = {Tee.SNP: "org.dokimos.secure-processor", Tee.TDX: "org.dokimos.secure-processor.tdx"}
 """Names of the virtio-serial port, by which a guest tells what it is."""
 MAGIC: Final = b"DKSP"
@@ -36,6 +41,9 @@ ANSWER: Final = 2
 REFUSAL: Final = 3
 TD_REQUEST: Final = 4
 TD_ANSWER: Final = 5
+GPU_REQUEST: Final = 6
+GPU_ANSWER: Final = 7
+GPU_NONCE_SIZE: Final = 32
 _VERSION: Final = 1
 _BODY: Final = struct.Struct(f">{REPORT_DATA_SIZE}sI")
 _SIZES: Final = struct.Struct(">II")
@@ -45,6 +53,8 @@ _MAX_BODY: Final = {
     REFUSAL: 0,
     TD_REQUEST: REPORT_DATA_SIZE,
     TD_ANSWER: _SIZES.size + QUOTE_MAX + MAX_COLLATERAL + MAX_EVENT_LOG,
+    GPU_REQUEST: GPU_NONCE_SIZE,
+    GPU_ANSWER: GPU_PART_MAX,
 }
 
 
@@ -153,6 +163,31 @@ def encode_td_answer(number: int, evidence: TdxEvidence | None) -> bytes:
     """The frame of an answer to a TD, or a refusal's without evidence."""
     if evidence is None:
         return encode_answer(number, None)
-    body = _SIZES.pack(len(evidence.quote), len(evidence.collateral))
-    body += evidence.quote + evidence.collateral + (evidence.event_log or b"")
+    collateral = evidence.collateral or b""  # the simulated platform always has some
+    body = _SIZES.pack(len(evidence.quote), len(collateral))
+    body += evidence.quote + collateral + (evidence.event_log or b"")
     return HEADER.pack(MAGIC, _VERSION, TD_ANSWER, number, len(body)) + body
+
+
+def parse_gpu_request(data: bytes) -> bytes:
+    """Read the body of a request to the GPUs: a nonce.
+
+    Raises:
+        MalformedEvidence: another length.
+    """
+    if len(data) != GPU_NONCE_SIZE:
+        raise MalformedEvidence(f"simulated port: a request to GPUs has {GPU_NONCE_SIZE} bytes")
+    return data
+
+
+def encode_gpu_request(number: int, nonce: bytes) -> bytes:
+    """The frame of a request to the GPUs; the caller has checked the nonce."""
+    return HEADER.pack(MAGIC, _VERSION, GPU_REQUEST, number, len(nonce)) + nonce
+
+
+def encode_gpu_answer(number: int, part: GpuPart | None) -> bytes:
+    """The frame of the GPUs' answer, or a refusal's without one."""
+    if part is None:
+        return encode_answer(number, None)
+    body = encode_gpu_part(part)
+    return HEADER.pack(MAGIC, _VERSION, GPU_ANSWER, number, len(body)) + body

@@ -29,6 +29,10 @@ PROVIDER = "sev_guest"
 """The kernel's name for SEV-SNP in the attribute ``provider``."""
 TD_PROVIDER = "tdx_guest"
 """The kernel's name for TDX."""
+TD_DEVICE = Path("/dev/tdx_guest")
+"""The device of a TD; it gives reports for quoting enclaves only."""
+DEFAULT_EVENT_LOG = Path("/sys/firmware/acpi/tables/data/CCEL")
+"""Where the kernel shows a TD's event log."""
 
 _ATTEMPTS = 3
 _REPORT_DATA = slice(0x50, 0x90)

@@ -8,13 +8,16 @@ import struct
 
 import pytest
 
-from dokimos.attest import sev_guest
-from dokimos.attest.host import HostPlatform, detect, endorsements_of
+from dokimos.attest import sev_guest, tsm
+from dokimos.attest.host import HostPlatform, TdPlatform, detect, endorsements_of
 from dokimos.attest.sev_guest import SevGuestProvider
 from dokimos.attest.sim_tdx import SimulatedTdx
 from dokimos.attest.simulator import SimulatedPlatform
 from dokimos.attest.tsm import TsmProvider, TsmTdProvider
-from dokimos.errors import MaterialUnavailable, UnsupportedEvidence, UsageError
+from dokimos.cvm_image.simulated_launch import launch_tdx
+from dokimos.cvm_image.stand_in import stand_in_td
+from dokimos.errors import MalformedEvidence, MaterialUnavailable, UnsupportedEvidence, UsageError
+from dokimos.evidence.ccel import parse_ccel, replay
 from dokimos.evidence.cert_table import VCEK, encode_cert_table
 from dokimos.evidence.snp import SigningKey
 from dokimos.evidence.tdx import parse_quote
@@ -284,6 +287,36 @@ def test_the_host_platform_takes_its_endorsements_from_the_table(guest, tmp_path
     table = encode_cert_table({VCEK: guest.endorsements().vek})
     with pytest.raises(MaterialUnavailable, match="VLEK"):
         endorsements_of(table, SigningKey.VLEK)
+
+
+def test_a_td_gives_its_quote_with_the_event_log_of_its_firmware_and_no_collateral(tmp_path):
+    launched = launch_tdx(SimulatedTdx(tmp_path / "state"), stand_in_td()).guest
+    log = tmp_path / "CCEL"
+    log.write_bytes(launched.event_log + b"\xff" * 4096)
+    platform = TdPlatform(TsmTdProvider(tmp_path, TdKernel(launched)), log)
+    evidence = platform.evidence(_DATA)
+    assert parse_quote(evidence.quote).body.report_data == _DATA
+    assert launched.event_log.startswith(evidence.event_log)  # without the mark of its end
+    assert evidence.collateral is None
+    assert replay(parse_ccel(evidence.event_log)) == launched.fields.rtmrs
+    assert (platform.name, platform.simulated) == ("configfs-tsm", False)
+
+
+def test_a_td_without_an_event_log_has_none_and_one_that_cannot_be_read_is_an_error(td, tmp_path):
+    provider = TsmTdProvider(tmp_path, TdKernel(td))
+    assert TdPlatform(provider, tmp_path / "nothing").evidence(_DATA).event_log is None
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(MaterialUnavailable, match="event log"):
+        TdPlatform(provider, tmp_path / "folder")
+    (tmp_path / "noise").write_bytes(b"noise" * 100)
+    with pytest.raises(MalformedEvidence):
+        TdPlatform(provider, tmp_path / "noise")
+
+
+def test_a_td_is_told_by_its_device(node, tmp_path, monkeypatch):
+    monkeypatch.setattr(tsm, "DEFAULT_EVENT_LOG", tmp_path / "nothing")
+    assert isinstance(detect(tmp_path, tmp_path / "nothing", td_device=node), TdPlatform)
+    assert isinstance(detect(tmp_path, node, td_device=tmp_path / "nothing"), HostPlatform)
 
 
 def test_the_interface_that_is_there_is_found(node, tmp_path):

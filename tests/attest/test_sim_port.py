@@ -13,7 +13,8 @@ import pytest
 from dokimos.attest import sim_port
 from dokimos.attest.host import detect
 from dokimos.attest.provider import Quote
-from dokimos.attest.sim_guest import SimPortProvider, SimPortTd, find_port
+from dokimos.attest.sim_guest import SimPortGpus, SimPortProvider, SimPortTd, find_gpus, find_port
+from dokimos.attest.sim_nvidia import SimulatedNvidia
 from dokimos.attest.sim_port import Tee
 from dokimos.attest.sim_tdx import SimulatedTdx
 from dokimos.attest.simulator import SimulatedPlatform
@@ -21,6 +22,7 @@ from dokimos.cvm_image.secure_processor import SecureProcessor
 from dokimos.endorsements.collateral_bundle import parse_collateral
 from dokimos.errors import MalformedEvidence, MaterialUnavailable, UsageError
 from dokimos.evidence.bundle import MAX_COLLATERAL, MAX_EVENT_LOG
+from dokimos.evidence.gpu_report import parse_gpu_report
 from dokimos.evidence.snp import parse_report
 from dokimos.evidence.tdx import QUOTE_MAX, parse_quote
 
@@ -114,6 +116,48 @@ def test_a_td_gets_a_quote_of_its_launch_over_its_own_data(td_port, td_processor
     assert platform.simulated
     with pytest.raises(UsageError):
         platform.evidence(bytes(63))
+
+
+@pytest.fixture
+def gpus(tmp_path):
+    return SimulatedNvidia(tmp_path / "nvidia").source()
+
+
+@pytest.fixture
+def gpu_port(tmp_path, gpus):
+    with SecureProcessor(gpus, tmp_path / "gpus"):
+        yield from _carried(tmp_path / "gpus")
+
+
+def test_a_guest_gets_the_part_of_all_its_gpus_over_its_own_nonce(gpu_port, gpus):
+    source = SimPortGpus(gpu_port)
+    for number in range(2):
+        part = source.collect(bytes([number]) * 32)
+        assert [device.nonce for device in part.devices] == [bytes([number]) * 32]
+        assert parse_gpu_report(part.devices[0].report).nonce == bytes([number]) * 32
+        assert part.state == gpus.state
+        assert part.rims
+        assert part.crls
+        assert part.ocsp
+    with pytest.raises(UsageError):
+        source.collect(bytes(31))
+
+
+def test_gpus_answer_no_request_for_a_report_and_a_processor_none_for_gpus(gpu_port, port):
+    with pytest.raises(MaterialUnavailable, match="refused"):
+        SimPortProvider(gpu_port).report(bytes(64))
+    with pytest.raises(MaterialUnavailable, match="refused"):
+        SimPortGpus(port).collect(bytes(32))
+
+
+def test_gpus_are_found_by_the_name_of_their_port_and_never_taken_for_a_processor(tmp_path):
+    folder = tmp_path / "ports" / "vport1p2"
+    folder.mkdir(parents=True)
+    assert find_gpus(tmp_path / "ports") is None
+    (folder / "name").write_text(f"{sim_port.GPU_PORT_NAME}\n")
+    found = find_gpus(tmp_path / "ports")
+    assert isinstance(found, SimPortGpus)
+    assert all(find_port(tee, tmp_path / "ports") is None for tee in Tee)
 
 
 def test_a_td_without_an_event_log_gets_none(tmp_path):
