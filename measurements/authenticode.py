@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..errors import MalformedEvidence
@@ -161,6 +162,7 @@ def authenticode(image: PeImage, algorithm: str = "sha384") -> bytes:
     return digest.digest()
 
 
+@lru_cache(maxsize=1)  # one kernel is measured for every machine that boots it
 def authenticode_sha384(data: bytes) -> bytes:
     """The SHA-384 of a file that is a PE image.
 

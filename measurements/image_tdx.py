@@ -140,8 +140,8 @@ def tdx_image(
         for host in hosts
     ]
     found = tdx_measurements(launches[0])
-    # What the firmware is takes a second to find out, and no machine changes it.
-    tdvf, profile = parse_tdvf(firmware), boot_profile(launches[0])
+    # What the firmware is takes long to find out, and no machine changes it.
+    tdvf, profile = parse_tdvf(firmware), found.profile or boot_profile(launches[0])
     rows = []
     for host, launch in zip(hosts, launches, strict=True):
         at = TdxMeasurements(

@@ -10,12 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-from ..endorsements.collateral_bundle import parse_collateral
-from ..errors import Check, CheckResult, Status, Value
+from ..endorsements.collateral_bundle import TdxCollateral, parse_collateral
+from ..endorsements.rim_store import RimStore
+from ..errors import Check, CheckResult, Status, Value, VerificationError
 from ..evidence.bundle import Bundle, TdxEvidence, parse_bundle
-from ..evidence.statement import PROFILE_OHTTP, Statement, parse_statement, report_data
+from ..evidence.gpu_evidence import gpu_digest
+from ..evidence.gpu_part import GpuPart
+from ..evidence.statement import PROFILE_OHTTP, Statement, gpu_nonce, parse_statement, report_data
 from .appraise import appraise_snp
+from .appraise_gpu import appraise_gpus
 from .appraise_tdx import appraise_tdx
+from .gpu_machine import GpuMaterial, VerifiedGpus, verify_gpus
+from .gpu_revocation import RevocationMaterial
 from .policy import BindingPolicy, Policy
 from .result import AttestationResult
 from .snp import verify_snp
@@ -34,6 +40,7 @@ class VerifiedBundle:
     Attributes:
         result: verdict and all checks.
         verified: the genuine report or quote.
+        gpus: the genuine GPUs and switches, or None where the machine shows none.
         statement: the statement that came with it.
         key_configs: the exact ``application/ohttp-keys`` bytes.
     """
@@ -42,9 +49,18 @@ class VerifiedBundle:
     verified: VerifiedSnp | VerifiedTdx
     statement: Statement
     key_configs: bytes
+    gpus: VerifiedGpus | None
 
 
-def verify_bundle(data: bytes, policy: Policy, *, at: datetime, nonce: bytes | None) -> VerifiedBundle:
+def verify_bundle(
+    data: bytes,
+    policy: Policy,
+    *,
+    at: datetime,
+    nonce: bytes | None,
+    more_rims: tuple[bytes, ...] = (),
+    collateral: TdxCollateral | None = None,
+) -> VerifiedBundle:
     """Verify and appraise an evidence bundle.
 
     Args:
@@ -52,18 +68,30 @@ def verify_bundle(data: bytes, policy: Policy, *, at: datetime, nonce: bytes | N
         policy: what the endpoint must be.
         at: the time of verification, aware.
         nonce: the 32 bytes that this client sent, or None if it sent none.
+        more_rims: reference integrity manifests that this client has, beside those of the bundle.
+        collateral: of a TD's platform, that this client has; it is taken in place of the bundle's.
 
     Returns:
         The result, accepted or rejected, with the keys that it speaks of.
 
     Raises:
-        VerificationError: the report is not genuine.
+        VerificationError: the report is not genuine, or that of a GPU is not.
         MalformedEvidence: the bundle or a part of it cannot be read.
         UnsupportedEvidence: the report is of a kind that is not supported.
+        MaterialUnavailable: no RIM for a GPU of the machine, or no collateral for a TD's platform.
     """
     bundle = parse_bundle(data)
     statement = parse_statement(bundle.statement)
-    appraised, verified = _appraised(bundle, policy, at)
+    appraised, verified = _appraised(bundle, policy, at, collateral)
+    gpus = None
+    if bundle.gpu is None:
+        appraised = appraised.extended(_no_gpu(policy))
+    else:
+        try:
+            gpus, of_gpus = _gpus(bundle.gpu, statement, policy, at, more_rims)
+        except VerificationError as exc:
+            raise VerificationError(exc.failed, (*appraised.checks, *exc.checks)) from exc
+        appraised = appraised.joined(of_gpus, "gpu")
     found = _Binding()
     found.results.append(_covers(bundle.statement, verified))
     _binding(found, bundle, statement, policy.binding)
@@ -74,18 +102,44 @@ def verify_bundle(data: bytes, policy: Policy, *, at: datetime, nonce: bytes | N
         verified=verified,
         statement=statement,
         key_configs=bundle.key_configs,
+        gpus=gpus,
     )
 
 
-def _appraised(bundle: Bundle, policy: Policy, at: datetime) -> tuple[AttestationResult, VerifiedSnp | VerifiedTdx]:
+def _appraised(
+    bundle: Bundle, policy: Policy, at: datetime, collateral: TdxCollateral | None
+) -> tuple[AttestationResult, VerifiedSnp | VerifiedTdx]:
     """The processor's evidence; a policy that names nothing for its TEE has no reference value, and so refuses it."""
     cpu, expected = bundle.cpu, report_data(bundle.statement)
     if isinstance(cpu, TdxEvidence):
-        quote = verify_tdx(cpu.quote, parse_collateral(cpu.collateral), trust=policy.tdx_trust(), at=at)
+        if collateral is None and cpu.collateral is not None:
+            collateral = parse_collateral(cpu.collateral)
+        quote = verify_tdx(cpu.quote, collateral, trust=policy.tdx_trust(), at=at)
         return appraise_tdx(quote, policy, report_data=expected, event_log=cpu.event_log), quote
     endorsements = SnpEndorsements(vek=cpu.vek, cas=cpu.cas, crls=cpu.crls)
     report = verify_snp(cpu.report, endorsements, trust=policy.trust(), at=at)
     return appraise_snp(report, policy, report_data=expected), report
+
+
+def _gpus(
+    part: GpuPart, statement: Statement, policy: Policy, at: datetime, more_rims: tuple[bytes, ...]
+) -> tuple[VerifiedGpus, AttestationResult]:
+    """The GPUs' evidence, over the nonce that follows from the statement: evidence for another one is another's."""
+    material = GpuMaterial(
+        rims=RimStore.of({f"rim {n}": data for n, data in enumerate((*part.rims, *more_rims))}),
+        revocation=RevocationMaterial(crls=part.crls, ocsp=part.ocsp),
+    )
+    verified = verify_gpus(part.devices, material, trust=policy.gpu_trust(), at=at)
+    return verified, appraise_gpus(verified, policy, nonce=gpu_nonce(statement), state=part.state)
+
+
+def _no_gpu(policy: Policy) -> tuple[CheckResult, ...]:
+    """What a policy that demands GPUs says to a machine that shows none."""
+    wanted = policy.gpu.gpus
+    status, message = Status.SKIP, "the machine shows no GPU, and the policy demands none"
+    if wanted or policy.gpu.switches:
+        status, message = Status.FAIL, "the machine shows no GPU"
+    return (CheckResult(Check.GPU_DEVICES_COUNT, status, wanted, 0, "policy, gpu.gpus and gpu.switches", message),)
 
 
 class _Binding:
@@ -125,9 +179,9 @@ def _binding(found: _Binding, bundle: Bundle, statement: Statement, policy: Bind
     found.compare(
         Check.BINDING_GPU,
         9,
-        None,
         statement.gpu_digest,
-        "the statement names GPU evidence, which this version does not verify",
+        None if bundle.gpu is None else gpu_digest(bundle.gpu.devices, bundle.gpu.state),
+        "the GPU evidence is not that which the statement names: a device was swapped, added or left out",
     )
     for check, key, accepted, actual, what in (
         (

@@ -12,12 +12,14 @@ class Checklist:
 
     Args:
         before: results of earlier steps, which come first.
+        subject: name of the device where the evidence is of several; it stands in every result that is recorded here.
     """
 
-    __slots__ = ("_results",)
+    __slots__ = ("_results", "_subject")
 
-    def __init__(self, before: tuple[CheckResult, ...] = ()) -> None:
+    def __init__(self, before: tuple[CheckResult, ...] = (), *, subject: str = "") -> None:
         self._results = list(before)
+        self._subject = subject
 
     def done(self) -> tuple[CheckResult, ...]:
         """Every result, in order."""
@@ -29,11 +31,11 @@ class Checklist:
 
     def passed(self, check: Check, expected: Value = None, actual: Value = None, reference: str = "") -> None:
         """Record a pass."""
-        self._results.append(CheckResult(check, Status.PASS, expected, actual, reference))
+        self._results.append(CheckResult(check, Status.PASS, expected, actual, reference, "", self._subject))
 
     def skipped(self, check: Check, reason: str, reference: str = "") -> None:
         """Record that a check did not run, and why."""
-        self._results.append(CheckResult(check, Status.SKIP, None, None, reference, reason))
+        self._results.append(CheckResult(check, Status.SKIP, None, None, reference, reason, self._subject))
 
     def failed(
         self, check: Check, message: str, *, expected: Value = None, actual: Value = None, reference: str = ""
@@ -43,7 +45,7 @@ class Checklist:
         Raises:
             VerificationError: always.
         """
-        result = CheckResult(check, Status.FAIL, expected, actual, reference, message)
+        result = CheckResult(check, Status.FAIL, expected, actual, reference, message, self._subject)
         raise VerificationError(result, (*self._results, result))
 
     def require(

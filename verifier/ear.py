@@ -7,12 +7,13 @@ did not run would say is not claimed, and a simulated platform is never affirmed
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from enum import IntEnum, StrEnum
 from typing import Final
 
 from .. import __version__
 from ..endorsements.collateral import TcbStatus
-from ..errors import Check, Status
+from ..errors import Check, CheckResult, Status
+from .ear_claims import CONFIGURATION, EXECUTABLES, HARDWARE, INSTANCE, MEMBERS, RUNTIME, Claim, Tier
+from .ear_gpu import device_checks, device_vector, devices_of, of_gpus
 from .policy_keys import Json
 from .result import AttestationResult, Verdict, check_json
 
@@ -21,57 +22,7 @@ DEVELOPER: Final = "dokimos"
 SUBMOD: Final = "cpu0"
 
 
-class Claim(IntEnum):
-    """Values of a trustworthiness claim (AR4SI, "Trustworthiness Claims"); one number has one meaning per claim."""
-
-    NONE = 0
-    AFFIRMING = 2
-    BOOT_APPROVED = 3
-    """Executables: what booted is approved; what ran later is not measured."""
-    WARNING = 32
-    UNRECOGNIZED_EXECUTABLES = 33
-    CONTRAINDICATED = 96
-    UNRECOGNIZED = 97
-    """Hardware or instance: not one that is known."""
-    CRYPTO_FAILED = 99
-
-
-class Tier(StrEnum):
-    """``ear_status``: the band that a claim's number lies in."""
-
-    NONE = "none"
-    AFFIRMING = "affirming"
-    WARNING = "warning"
-    CONTRAINDICATED = "contraindicated"
-
-    @classmethod
-    def of(cls, claim: int) -> Tier:
-        """The band of a number: 2 to 31 affirming, 32 to 95 warning, 96 to 127 contraindicated."""
-        if claim >= Claim.CONTRAINDICATED:
-            return cls.CONTRAINDICATED
-        if claim >= Claim.WARNING:
-            return cls.WARNING
-        return cls.AFFIRMING if claim >= Claim.AFFIRMING else cls.NONE
-
-
-_HARDWARE = "hardware"
-_CONFIGURATION = "configuration"
-_EXECUTABLES = "executables"
-_INSTANCE = "instance-identity"
-_RUNTIME = "runtime-opaque"
-MEMBERS: Final = (
-    _INSTANCE,
-    _CONFIGURATION,
-    _EXECUTABLES,
-    "file-system",
-    _HARDWARE,
-    _RUNTIME,
-    "storage-opaque",
-    "sourced-data",
-)
-"""Members of the vector.  Of file system, storage and sourced data neither a report nor a quote says anything."""
-
-_NEEDED = (_HARDWARE, _CONFIGURATION, _EXECUTABLES)
+_NEEDED = (HARDWARE, CONFIGURATION, EXECUTABLES)
 """Without these there is nothing to affirm as a whole."""
 
 # What a failure of an authenticity check means, where it is not a failure of cryptography.
@@ -162,50 +113,56 @@ _CONFIGURATION_CHECKS = {
 
 def _failed(check: Check) -> tuple[str, Claim] | None:
     if check.startswith(("tdx.event_log.", "tdx.events.")):
-        return _EXECUTABLES, Claim.UNRECOGNIZED_EXECUTABLES
+        return EXECUTABLES, Claim.UNRECOGNIZED_EXECUTABLES
     if check.startswith(("snp.policy.", "tdx.td_attributes.", "tdx.xfam.")):
-        return _CONFIGURATION, Claim.CONTRAINDICATED
+        return CONFIGURATION, Claim.CONTRAINDICATED
     if check.startswith("snp.platform_info."):
-        return _HARDWARE, Claim.WARNING
+        return HARDWARE, Claim.WARNING
     if check.startswith("binding."):
-        return _INSTANCE, Claim.CONTRAINDICATED
+        return INSTANCE, Claim.CONTRAINDICATED
     return None
 
 
 FAILED: Final[dict[Check, tuple[str, Claim]]] = {
     **{check: found for check in Check if (found := _failed(check))},
-    **dict.fromkeys(_CODE_CHECKS, (_EXECUTABLES, Claim.UNRECOGNIZED_EXECUTABLES)),
-    **dict.fromkeys(_CONFIGURATION_CHECKS, (_CONFIGURATION, Claim.CONTRAINDICATED)),
-    **{check: (_INSTANCE, claim) for check, claim in _IDENTITY_CHECKS.items()},
-    **{check: (_HARDWARE, claim) for check, claim in _HARDWARE_CHECKS.items()},
+    **dict.fromkeys(_CODE_CHECKS, (EXECUTABLES, Claim.UNRECOGNIZED_EXECUTABLES)),
+    **dict.fromkeys(_CONFIGURATION_CHECKS, (CONFIGURATION, Claim.CONTRAINDICATED)),
+    **{check: (INSTANCE, claim) for check, claim in _IDENTITY_CHECKS.items()},
+    **{check: (HARDWARE, claim) for check, claim in _HARDWARE_CHECKS.items()},
 }
 """The member that a failed check of appraisal or binding concerns, and what it then says; others are authenticity."""
 
 
+def processor_checks(result: AttestationResult) -> tuple[CheckResult, ...]:
+    """The checks that are not about NVIDIA devices; those have submodules of their own."""
+    return tuple(check for check in result.checks if not of_gpus(check.id))
+
+
 def vector(result: AttestationResult) -> dict[str, int]:
-    """The trustworthiness vector of a result."""
+    """The trustworthiness vector of the processor's part of a result."""
     claims = {member: int(Claim.NONE) for member in MEMBERS}
-    failed = [check.id for check in result.failures]
+    checks = processor_checks(result)
+    failed = [check.id for check in checks if check.status is Status.FAIL]
     authenticity = [check for check in failed if check not in FAILED]
     if authenticity:
         if set(authenticity) <= _REVOKED:
-            claims[_HARDWARE] = Claim.CONTRAINDICATED
+            claims[HARDWARE] = Claim.CONTRAINDICATED
         elif set(authenticity) <= _UNKNOWN:
-            claims[_HARDWARE] = Claim.UNRECOGNIZED
+            claims[HARDWARE] = Claim.UNRECOGNIZED
         else:
             claims = {member: int(Claim.CRYPTO_FAILED) for member in MEMBERS}
         return claims
-    passed = {check.id for check in result.checks if check.status is Status.PASS}
+    passed = {check.id for check in checks if check.status is Status.PASS}
     if Check.SNP_REPORT_SIGNATURE in passed:
         _affirm(claims, passed)
     if {Check.TDX_QUOTE_SIGNATURE, Check.TDX_TCB_STATUS} <= passed:
         _affirm_tdx(claims, passed)
     if result.simulated:
-        claims |= {_HARDWARE: int(Claim.UNRECOGNIZED), _INSTANCE: int(Claim.NONE), _RUNTIME: int(Claim.NONE)}
+        claims |= {HARDWARE: int(Claim.UNRECOGNIZED), INSTANCE: int(Claim.NONE), RUNTIME: int(Claim.NONE)}
     if {Check.SNP_POLICY_DEBUG, Check.TDX_TD_ATTRIBUTES_DEBUG} & set(failed):
-        claims[_RUNTIME] = Claim.CONTRAINDICATED
+        claims[RUNTIME] = Claim.CONTRAINDICATED
     if Check.TDX_TCB_STATUS in failed and _lost(result):
-        claims[_HARDWARE] = Claim.CONTRAINDICATED
+        claims[HARDWARE] = Claim.CONTRAINDICATED
     for check in failed:
         member, claim = FAILED[check]
         claims[member] = max(int(claim), claims[member])
@@ -214,39 +171,39 @@ def vector(result: AttestationResult) -> dict[str, int]:
 
 def _affirm(claims: dict[str, int], passed: set[Check]) -> None:
     """What the passed checks of a genuine report affirm; each claim rests on a check that ran."""
-    claims[_HARDWARE] = Claim.AFFIRMING
+    claims[HARDWARE] = Claim.AFFIRMING
     if {Check.SNP_POLICY_DEBUG, Check.SNP_POLICY_MIGRATE_MA, Check.SNP_VMPL} <= passed:
-        claims[_CONFIGURATION] = Claim.AFFIRMING
+        claims[CONFIGURATION] = Claim.AFFIRMING
     if Check.SNP_REFERENCE_VALUES in passed and passed & {
         Check.SNP_MEASUREMENT,
         Check.SNP_ID_KEY,
         Check.SNP_AUTHOR_KEY,
     }:
-        claims[_EXECUTABLES] = Claim.BOOT_APPROVED
+        claims[EXECUTABLES] = Claim.BOOT_APPROVED
     if passed & {Check.SNP_CHIP_ID_ALLOWED, Check.SNP_CSP_ID_ALLOWED}:
-        claims[_INSTANCE] = Claim.AFFIRMING
+        claims[INSTANCE] = Claim.AFFIRMING
     if Check.SNP_POLICY_DEBUG in passed:
-        claims[_RUNTIME] = Claim.AFFIRMING
+        claims[RUNTIME] = Claim.AFFIRMING
 
 
 def _affirm_tdx(claims: dict[str, int], passed: set[Check]) -> None:
     """What the passed checks of a genuine quote affirm, of a TCB that was accepted."""
-    claims[_HARDWARE] = Claim.AFFIRMING
+    claims[HARDWARE] = Claim.AFFIRMING
     if {
         Check.TDX_TD_ATTRIBUTES_DEBUG,
         Check.TDX_TD_ATTRIBUTES_MIGRATABLE,
         Check.TDX_TD_ATTRIBUTES_SEPT_VE_DISABLE,
     } <= passed:
-        claims[_CONFIGURATION] = Claim.AFFIRMING
+        claims[CONFIGURATION] = Claim.AFFIRMING
     # MRTD is the firmware; what it started stands in RTMR1 and RTMR2, by value or by events.
     kernel = passed & {Check.TDX_RTMR1, Check.TDX_EVENTS_KERNEL}
     rest = Check.TDX_RTMR2 in passed or {Check.TDX_EVENTS_COMMAND_LINE, Check.TDX_EVENTS_INITRD} <= passed
     if {Check.TDX_REFERENCE_VALUES, Check.TDX_MRTD} <= passed and kernel and rest:
-        claims[_EXECUTABLES] = Claim.BOOT_APPROVED
+        claims[EXECUTABLES] = Claim.BOOT_APPROVED
     if passed & {Check.TDX_PPID_ALLOWED, Check.TDX_PLATFORM_INSTANCE_ALLOWED}:
-        claims[_INSTANCE] = Claim.AFFIRMING
+        claims[INSTANCE] = Claim.AFFIRMING
     if Check.TDX_TD_ATTRIBUTES_DEBUG in passed:
-        claims[_RUNTIME] = Claim.AFFIRMING
+        claims[RUNTIME] = Claim.AFFIRMING
 
 
 def _lost(result: AttestationResult) -> bool:
@@ -260,9 +217,12 @@ def status(result: AttestationResult) -> Tier:
 
     A member that nothing is claimed of does not count, unless it is hardware, configuration or executables.
     """
+    return _status(result, vector(result))
+
+
+def _status(result: AttestationResult, claims: dict[str, int]) -> Tier:
     if result.verdict is not Verdict.ACCEPTED:
         return Tier.CONTRAINDICATED
-    claims = vector(result)
     tiers = {Tier.of(claim) for claim in claims.values()}
     for tier in (Tier.CONTRAINDICATED, Tier.WARNING):
         if tier in tiers:
@@ -287,22 +247,48 @@ def to_ear(
     }
     if nonce is not None:
         claims["eat_nonce"] = _base64url(nonce)
-    members: dict[str, Json] = {member: int(claim) for member, claim in vector(result).items()}
-    submod: dict[str, Json] = {
-        "ear_status": str(status(result)),
-        "ear_trustworthiness_vector": members,
+    devices = devices_of(result.checks)
+    submods: dict[str, Json] = {}
+    own = processor_checks(result)
+    if own or not devices:
+        evidence: dict[str, Json] = {name: found for name, found in result.evidence.items() if name != "gpu"}
+        submod = _submod(result, vector(result), evidence, own)
+        if raw_evidence is not None:
+            submod["ear_raw_evidence"] = [raw_evidence[0], _base64url(raw_evidence[1])]
+        submods[SUBMOD] = submod
+    for device in devices:
+        checks = device_checks(result.checks, device)
+        members = device_vector(checks, simulated=result.simulated)
+        submods[device.lower().replace("-", "")] = _submod(result, members, _device(result, device), checks)
+    claims["submods"] = submods
+    return claims
+
+
+def _submod(
+    result: AttestationResult, members: dict[str, int], evidence: dict[str, Json], checks: tuple[CheckResult, ...]
+) -> dict[str, Json]:
+    """One submodule; a rejection is one of the whole machine."""
+    return {
+        "ear_status": str(_status(result, members)),
+        "ear_trustworthiness_vector": {member: int(claim) for member, claim in members.items()},
         "ear_appraisal_policy_ids": [] if result.policy is None else [result.policy.id()],
-        "ear_attester_claims": result.evidence,
+        "ear_attester_claims": evidence,
         "ear_verifier_claims": {
             "verdict": str(result.verdict),
             "simulated": result.simulated,
-            "checks": [check_json(check) for check in result.checks],
+            "checks": [check_json(check) for check in checks],
         },
     }
-    if raw_evidence is not None:
-        submod["ear_raw_evidence"] = [raw_evidence[0], _base64url(raw_evidence[1])]
-    claims["submods"] = {SUBMOD: submod}
-    return claims
+
+
+def _device(result: AttestationResult, name: str) -> dict[str, Json]:
+    """What the evidence says of one device."""
+    found = result.evidence.get("gpu") or result.evidence
+    devices = found.get("devices") if isinstance(found, dict) else None
+    for device in devices if isinstance(devices, list) else []:
+        if isinstance(device, dict) and device.get("subject") == name:
+            return device
+    return {}
 
 
 def _base64url(data: bytes) -> str:

@@ -15,13 +15,15 @@ from typing import Any, Final, Self
 
 from ..errors import UsageError
 from ..evidence.statement import MAX_LIFETIME, ROLE_GATEWAY
+from .gpu_policy import GpuPolicy
+from .gpu_policy import consistent as gpu_consistent
 from .policy_keys import BOOLEAN, Json, digests, dump_table, integer, key, read_table, table, text
 from .policy_rules import NO_CHECK
 from .snp_policy import SnpPolicy
 from .snp_policy import consistent as snp_consistent
 from .tdx_policy import TdxPolicy
 from .tdx_policy import consistent as tdx_consistent
-from .trust import SnpTrust, TdxTrust
+from .trust import GpuTrust, SnpTrust, TdxTrust
 
 SCHEMA: Final = 1
 MAX_SIZE: Final = 1 << 18
@@ -70,6 +72,10 @@ class Policy:
     tdx: TdxPolicy = field(
         default_factory=TdxPolicy, metadata=key(table(TdxPolicy), "what a TDX quote must be", "as its keys say")
     )
+    gpu: GpuPolicy = field(
+        default_factory=GpuPolicy,
+        metadata=key(table(GpuPolicy), "what GPUs and switches must be", "as its keys say"),
+    )
     binding: BindingPolicy = field(
         default_factory=BindingPolicy,
         metadata=key(table(BindingPolicy), "what an endpoint's statement must say", "as its keys say"),
@@ -83,6 +89,10 @@ class Policy:
         """What verification of a TDX quote needs of the policy."""
         return TdxTrust(simulated_roots=frozenset(self.tdx.simulated_roots))
 
+    def gpu_trust(self) -> GpuTrust:
+        """What verification of NVIDIA devices needs of the policy."""
+        return self.gpu.trust()
+
     def with_snp(self, **changes: Any) -> Self:
         """The same with other values of ``[snp]``, by field name."""
         return replace(self, snp=replace(self.snp, **changes))
@@ -91,6 +101,10 @@ class Policy:
         """The same with other values of ``[tdx]``, by field name."""
         return replace(self, tdx=replace(self.tdx, **changes))
 
+    def with_gpu(self, **changes: Any) -> Self:
+        """The same with other values of ``[gpu]``, by field name."""
+        return replace(self, gpu=replace(self.gpu, **changes))
+
     def effective(self) -> dict[str, Json]:
         """Every key with the value that is in effect."""
         return dump_table(self)
@@ -98,11 +112,13 @@ class Policy:
     def id(self) -> str:
         """An RFC 6920 name of the effective policy: SHA-256 of its RFC 8785 form (only ASCII keys, small integers).
 
-        A policy that says nothing of TDX keeps the name that it had before there was ``[tdx]``.
+        A policy that says nothing of TDX or of GPUs keeps the name that it had before there was ``[tdx]`` or ``[gpu]``.
         """
         effective = self.effective()
         if self.tdx == TdxPolicy():
             del effective["tdx"]
+        if self.gpu == GpuPolicy():
+            del effective["gpu"]
         canonical = json.dumps(effective, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         digest = hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).digest()
         return f"ni:///sha-256;{urlsafe_b64encode(digest).rstrip(b'=').decode()}"
@@ -130,4 +146,5 @@ def load_policy(text: str) -> Policy:
     policy = read_table(Policy, document, "")
     snp_consistent(policy.snp)
     tdx_consistent(policy.tdx)
+    gpu_consistent(policy.gpu)
     return policy

@@ -45,7 +45,15 @@ _PLATFORM_BITS = (
 )
 
 
-_STALE = (Check.SNP_CRL_FRESH, Check.TDX_ROOT_CRL_STALE, Check.TDX_PCK_CRL_STALE)
+_STALE = (
+    Check.SNP_CRL_FRESH,
+    Check.TDX_ROOT_CRL_STALE,
+    Check.TDX_PCK_CRL_STALE,
+    Check.GPU_CRL_STALE,
+    Check.GPU_OCSP_STALE,
+)
+_LOOKED_UP = ("crl", "ocsp", "both")
+"""What is said of a chain whose certificates were all looked up."""
 _REVOKED = (Check.SNP_CRL_REVOKED, Check.TDX_PCK_REVOKED)
 """The last check that looks at a revocation list, of each TEE."""
 
@@ -110,13 +118,37 @@ class AttestationResult:
         found = (*self.checks, *checks)
         return replace(self, verdict=_verdict(found), checks=found)
 
+    def joined(self, other: AttestationResult, name: str) -> Self:
+        """The same with another result about the same machine behind: its checks, and its evidence under `name`."""
+        found = (*self.checks, *other.checks)
+        return replace(
+            self,
+            verdict=_verdict(found),
+            checks=found,
+            simulated=self.simulated or other.simulated,
+            evidence=self.evidence | {name: other.evidence},
+        )
+
+    def beside(self, other: AttestationResult, name: str) -> Self:
+        """The same with another result's evidence under `name`, where both are of the same checks."""
+        simulated = self.simulated or other.simulated
+        return replace(self, simulated=simulated, evidence=self.evidence | {name: other.evidence})
+
     @property
     def revocation(self) -> RevocationState:
-        """What is known of revocation, by the checks: a list that is looked at ends with the check of its serials."""
+        """What is known of revocation, by the checks: a list that is looked at ends with the check of its serials.
+
+        Where the evidence is of a processor and of GPUs, both must have been looked at.
+        """
         ran = {check.id: check.status for check in self.checks if check.status is not Status.SKIP}
         if any(ran.get(check) is Status.FAIL for check in _STALE):
             return RevocationState.STALE
-        return RevocationState.NOT_CHECKED if ran.keys().isdisjoint(_REVOKED) else RevocationState.CHECKED
+        states = []
+        if any(not check.startswith(("gpu.", "nras.", "binding.")) for check in ran):
+            states.append(not ran.keys().isdisjoint(_REVOKED))
+        if any(check.subject for check in self.checks):
+            states.append(_devices_looked_up(self.evidence))
+        return RevocationState.CHECKED if states and all(states) else RevocationState.NOT_CHECKED
 
     def raise_for_verdict(self) -> None:
         """Do nothing if accepted.
@@ -148,6 +180,24 @@ def _verdict(checks: tuple[CheckResult, ...]) -> Verdict:
     return Verdict.REJECTED if failed or not checks else Verdict.ACCEPTED
 
 
+def _devices_looked_up(evidence: dict[str, Json]) -> bool:
+    """Whether the chains of all devices and of all their RIMs were looked up, each certificate of them."""
+    part = evidence.get("gpu", evidence)
+    devices = part.get("devices") if isinstance(part, dict) else None
+    found: list[Json] = []
+    for device in devices if isinstance(devices, list) else []:
+        endorsement = device.get("endorsement") if isinstance(device, dict) else None
+        if not isinstance(endorsement, dict):
+            return False
+        rims = endorsement["rims"]
+        found += [endorsement["revocation"], *(rim["revocation"] for rim in _values(rims))]
+    return bool(found) and all(isinstance(one, dict) and one["checked"] in _LOOKED_UP for one in found)
+
+
+def _values(rims: Json) -> list[dict[str, Json]]:
+    return [rim for rim in rims.values() if isinstance(rim, dict)] if isinstance(rims, dict) else []
+
+
 def timestamp(at: datetime) -> str:
     """RFC 3339 in UTC."""
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -163,8 +213,8 @@ def value_json(value: Value) -> Json:
 
 
 def check_json(check: CheckResult) -> dict[str, Json]:
-    """One entry of ``checks``."""
-    return {
+    """One entry of ``checks``; it has a ``subject`` only where the evidence is of several devices."""
+    return ({"subject": check.subject} if check.subject else {}) | {
         "id": str(check.id),
         "status": str(check.status),
         "expected": value_json(check.expected),

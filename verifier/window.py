@@ -8,8 +8,16 @@ from typing import NamedTuple
 from ..errors import Check, CheckResult
 from .checklist import Checklist
 
-_LISTS = frozenset({Check.SNP_CRL_FRESH, Check.TDX_ROOT_CRL_STALE, Check.TDX_PCK_CRL_STALE})
-"""Checks of revocation lists, which grow stale and do not expire."""
+_LISTS = frozenset(
+    {
+        Check.SNP_CRL_FRESH,
+        Check.TDX_ROOT_CRL_STALE,
+        Check.TDX_PCK_CRL_STALE,
+        Check.GPU_CRL_STALE,
+        Check.GPU_OCSP_STALE,
+    }
+)
+"""Checks of revocation lists and answers, which grow stale and do not expire."""
 
 
 class Window(NamedTuple):

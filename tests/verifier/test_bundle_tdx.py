@@ -9,10 +9,11 @@ from hashlib import sha256
 import pytest
 
 from dokimos.attest.sim_tdx import SimulatedTdx
+from dokimos.client.session import OwnMaterial, verify_with
 from dokimos.cvm_image.simulated_launch import launch_tdx
 from dokimos.cvm_image.stand_in import stand_in_td
-from dokimos.errors import Check, MalformedEvidence, Status, VerificationError
-from dokimos.evidence.bundle import Bundle, encode_bundle
+from dokimos.errors import Check, MalformedEvidence, MaterialUnavailable, Status, VerificationError
+from dokimos.evidence.bundle import Bundle, encode_bundle, parse_bundle
 from dokimos.evidence.statement import PROFILE_OHTTP, ROLE_GATEWAY, Statement, report_data
 from dokimos.verifier.bundle import verify_bundle
 from dokimos.verifier.policy import BindingPolicy, Policy
@@ -68,6 +69,35 @@ def verified(made, policy, at=AT):
 
 def failed(found):
     return [check.id for check in found.result.checks if check.status is Status.FAIL]
+
+
+def test_a_td_that_hands_out_no_collateral_is_verified_with_the_clients_own_and_never_without(td, policy):
+    bare = bundle(td, collateral=None)
+    assert parse_bundle(encode_bundle(bare)) == bare
+    with pytest.raises(MaterialUnavailable, match="no collateral"):
+        verified(bare, policy)
+    own = td.collateral()
+    found = verify_bundle(encode_bundle(bare), policy, at=AT, nonce=NONCE, collateral=own)
+    assert (failed(found), found.result.verdict) == ([], "accepted")
+    # What the client has counts, not what an endpoint would like it to take.
+    late = AT + timedelta(days=400)
+    with pytest.raises(VerificationError):
+        verify_bundle(encode_bundle(bundle(td)), policy, at=late, nonce=NONCE, collateral=own)
+
+
+def test_a_client_gets_collateral_only_for_an_endpoint_that_brings_none(td, policy):
+    asked = []
+
+    def get(quote):
+        asked.append(quote.body.mrtd)
+        return td.collateral()
+
+    own = OwnMaterial(collateral=get)
+    for made, times in ((bundle(td), 0), (bundle(td, collateral=None), 1)):
+        found = verify_with(encode_bundle(made), policy, own, clock=lambda: AT, nonce=NONCE)
+        assert (failed(found), len(asked)) == ([], times)
+    with pytest.raises(MaterialUnavailable):
+        verify_with(encode_bundle(bundle(td, collateral=None)), policy, OwnMaterial(), clock=lambda: AT, nonce=NONCE)
 
 
 def test_a_good_bundle_is_accepted_and_says_simulated_and_that_revocation_was_checked(td, policy):

@@ -193,6 +193,7 @@ _CHECKS = st.builds(
     _VALUES,
     st.text(max_size=8),
     st.text(max_size=8),
+    st.sampled_from(["", "GPU-0", "SWITCH-3 bios RIM"]),
 )
 _TYPES = {"schema": str, "verdict": str, "at": str, "simulated": bool, "evidence": dict, "checks": list}
 
@@ -204,8 +205,9 @@ def test_any_result_is_json_of_the_same_shape(checks, at, simulated):
     document: Any = made.to_json()
     assert json.loads(json.dumps(document)) == document
     assert {name: type(value) for name, value in document.items()} == _TYPES
-    for check in document["checks"]:
-        assert list(check) == ["id", "status", "expected", "actual", "reference", "message"]
+    for check, written in zip(checks, document["checks"], strict=True):
+        named = ["subject"] if check.subject else []
+        assert list(written) == [*named, "id", "status", "expected", "actual", "reference", "message"]
     assert (document["verdict"] == "accepted") is (
         bool(checks) and not any(check.status is Status.FAIL for check in checks)
     )
