@@ -1,4 +1,4 @@
-"""The simulated secure processor's side of the port: answers one guest's requests over a UNIX socket.
+"""The far side of a simulated port: the secure processor, or GPUs, that answer one guest over a UNIX socket.
 
 What the guest sends is hostile input: bounded, read totally, and never more than a closed connection.
 """
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ..attest import sim_port
+from ..attest.sim_nvidia import SimGpuSource
 from ..attest.sim_tdx import SimulatedTd
 from ..attest.simulator import SimulatedGuest
 from ..errors import Error, MalformedEvidence, MaterialUnavailable
@@ -23,15 +24,15 @@ class SecureProcessor:
     """Serves a guest between ``with`` and its end.
 
     Args:
-        guest: the launched guest whose reports or quotes it makes.
+        source: the launched guest whose reports or quotes it makes, or the GPUs of its machine.
         path: of the UNIX socket to listen on, at most 107 bytes.
 
     Raises:
         MaterialUnavailable: the socket cannot be made.
     """
 
-    def __init__(self, guest: SimulatedGuest | SimulatedTd, path: Path) -> None:
-        self._guest = guest
+    def __init__(self, source: SimulatedGuest | SimulatedTd | SimGpuSource, path: Path) -> None:
+        self._source = source
         self._path = path
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -81,13 +82,24 @@ class SecureProcessor:
             writer.close()
 
     def _answer(self, header: sim_port.Header, body: bytes) -> bytes:
-        guest = self._guest
         try:
-            made = _quote(guest, header, body) if isinstance(guest, SimulatedTd) else _report(guest, header, body)
+            made = _made(self._source, header, body)
         except Error:
             return sim_port.encode_answer(header.number, None)
         self.answered += 1
         return made
+
+
+def _made(source: SimulatedGuest | SimulatedTd | SimGpuSource, header: sim_port.Header, body: bytes) -> bytes:
+    if isinstance(source, SimGpuSource):
+        return _gpus(source, header, body)
+    return _quote(source, header, body) if isinstance(source, SimulatedTd) else _report(source, header, body)
+
+
+def _gpus(source: SimGpuSource, header: sim_port.Header, body: bytes) -> bytes:
+    if header.kind != sim_port.GPU_REQUEST:
+        raise MalformedEvidence("simulated port: not a request to GPUs")
+    return sim_port.encode_gpu_answer(header.number, source.collect(sim_port.parse_gpu_request(body)))
 
 
 def _report(guest: SimulatedGuest, header: sim_port.Header, body: bytes) -> bytes:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..attest import sim_ccel
+from ..attest.sim_nvidia import SimGpuSource
 from ..attest.sim_tdx import SimulatedTd, SimulatedTdx
 from ..attest.simulator import SimulatedGuest, SimulatedPlatform
+from ..evidence.gpu_arch import Kind
 from ..measurements.snp import SnpLaunch, launch_digest
 from ..measurements.tdx import TdxLaunch
 
@@ -27,6 +29,27 @@ class SimulatedLaunch:
     measured: Mapping[str, str]
     root_sha256: bytes
     rules: str
+
+
+def gpu_rules(gpus: SimGpuSource) -> str:
+    """A policy's table for a machine with exactly these simulated GPUs, TOML.
+
+    Args:
+        gpus: the GPUs and switches of the machine.
+
+    Raises:
+        Error: the platform's state cannot be used.
+    """
+    kinds = [device.firmware.arch.kind for device in gpus.devices]
+    roots = ", ".join(f'"{root.hex()}"' for root in sorted(gpus.platform.root_sha256s))
+    return (
+        "[gpu]\n"
+        f"gpus = {kinds.count(Kind.GPU)}\n"
+        f"switches = {kinds.count(Kind.SWITCH)}\n"
+        f"simulated_roots = [{roots}]\n"
+        'revocation = "both"\n'
+        "require_guest_state = true\n"
+    )
 
 
 def launch_snp(platform: SimulatedPlatform, launch: SnpLaunch) -> SimulatedLaunch:

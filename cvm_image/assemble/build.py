@@ -16,7 +16,7 @@ from typing import Final
 from ... import __version__
 from ...errors import MaterialUnavailable, UnsupportedEvidence, UsageError
 from ...measurements.image import Measurements, format_measurements, snp_measurements
-from ...measurements.image_tdx import TdxImage, tdx_image
+from ...measurements.image_tdx import TdxHost, TdxImage, tdx_image
 from .. import layout
 from ..boot.arguments import TD_MACHINE
 from ..boot.tables import td_hosts
@@ -158,7 +158,7 @@ def _build(work: _Work, append: Sequence[str], *, uki: bool) -> Manifest:
     with ThreadPoolExecutor(1) as beside:
         kernel = beside.submit(_tree, work, "kernel")
         others = [beside.submit(_further_volume, work, volume, numbers) for volume in profile.volumes]
-        qemu = beside.submit(_qemu, work) if profile.firmware.tdx else None
+        hosts = beside.submit(_td_hosts, work, kernel) if profile.firmware.tdx else None
         root = build_root(
             profile.root,
             profile.overlays,
@@ -183,15 +183,20 @@ def _build(work: _Work, append: Sequence[str], *, uki: bool) -> Manifest:
         write_uki(work.out, _nodes(work, "uki"), work.scratch / "uki", epoch=lock.source_date_epoch)
         work.stage("uki", file_sha256(work.out / layout.UKI))
     _firmware(work)
-    measured = _measure(work, line, qemu)
+    measured = _measure(work, line, hosts)
     (work.out / layout.MEASUREMENTS).write_text(format_measurements(measured))
     work.stage("measurements", file_sha256(work.out / layout.MEASUREMENTS))
     return _manifest(work, line)
 
 
-def _qemu(work: _Work) -> Toolbox:
-    """For the ACPI tables of a TD's machine, which its firmware measures."""
-    return unpack_qemu(work.lock, work.store, work.scratch / "qemu", work.scratch / "debs", work.told)
+def _td_hosts(work: _Work, kernel: Future[Tree]) -> list[TdxHost]:
+    """The machines of a TD by their ACPI tables, which its firmware measures; nothing of the image is in them."""
+    qemu = unpack_qemu(work.lock, work.store, work.scratch / "qemu", work.scratch / "debs", work.told)
+    there = work.scratch / "kernel-for-tables"  # QEMU tells only that there is one
+    _write(there, kernel_image(kernel.result()))
+    measure = work.profile.measure
+    machines = [(vcpus, memory) for vcpus in measure.vcpus for memory in measure.memory]
+    return td_hosts(qemu, machines, disks=1 + len(work.profile.volumes), kernel=there)
 
 
 def _nodes(work: _Work, group: str) -> list[Node]:
@@ -310,7 +315,7 @@ def _firmware(work: _Work) -> None:
         work.stage(stage, file_sha256(work.out / name))
 
 
-def _measure(work: _Work, line: str, qemu: Future[Toolbox] | None) -> Measurements:
+def _measure(work: _Work, line: str, hosts: Future[list[TdxHost]] | None) -> Measurements:
     work.told("measuring", 0, 0)
     measure = work.profile.measure
     kernel, initrd = (work.out / layout.KERNEL).read_bytes(), (work.out / layout.INITRD).read_bytes()
@@ -322,19 +327,17 @@ def _measure(work: _Work, line: str, qemu: Future[Toolbox] | None) -> Measuremen
         vcpus=measure.vcpus,
         vcpu_types=measure.vcpu_types,
     )
-    return Measurements(snp=snp, tdx=_measure_td(work, kernel, initrd, line, qemu.result()) if qemu else None)
+    return Measurements(snp=snp, tdx=_measure_td(work, kernel, initrd, line, hosts.result()) if hosts else None)
 
 
-def _measure_td(work: _Work, kernel: bytes, initrd: bytes, line: str, qemu: Toolbox) -> TdxImage:
-    measure = work.profile.measure
-    machines = [(vcpus, memory) for vcpus in measure.vcpus for memory in measure.memory]
+def _measure_td(work: _Work, kernel: bytes, initrd: bytes, line: str, hosts: list[TdxHost]) -> TdxImage:
     return tdx_image(
         firmware=(work.out / layout.FIRMWARE_TDX).read_bytes(),
         kernel=kernel,
         initrd=initrd,
         command_line=line,
         machine=TD_MACHINE,
-        hosts=td_hosts(qemu, machines, disks=len(work.volumes), kernel=work.out / layout.KERNEL),
+        hosts=hosts,
     )
 
 

@@ -314,9 +314,12 @@ def write_folder(nodes: Iterable[Node], folder: Path) -> None:
         nodes: sorted, as a tree gives them.
         folder: where; made if need be.
     """
+    made: set[Path] = set()
     for node in nodes:
         place = folder / node.path[1:]
-        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.parent not in made:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            made.add(place.parent)
         match node.kind:
             case Kind.FOLDER:
                 place.mkdir(exist_ok=True)

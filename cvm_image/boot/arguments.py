@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ...attest.sim_port import PORT_NAMES, Tee
+from ...attest.sim_port import GPU_PORT_NAME, PORT_NAMES, Tee
 from ...errors import UsageError
 from .. import layout
 from ..layout import Manifest
@@ -27,6 +27,7 @@ def qemu_arguments(
     *,
     port: int,
     secure_processor: Path | None,
+    gpus: Path | None = None,
     tee: Tee = Tee.SNP,
     command_line: str | None = None,
     kernel: Path | None = None,
@@ -41,6 +42,7 @@ def qemu_arguments(
         port: TCP port on loopback that leads to the guest's.
         secure_processor: UNIX socket of the simulated secure processor, for emulation in software; None for a host
             with the real one.
+        gpus: UNIX socket of the machine's simulated GPUs, beside the secure processor; None for a machine without.
         tee: what the guest is started as, or what is simulated.
         command_line: another one than the image's, for showing what is refused.
         kernel: another one.
@@ -51,7 +53,7 @@ def qemu_arguments(
         UsageError: a path holds a comma, which QEMU's options cannot carry.
     """
     disks = list(images) or [folder / volume.file for volume in manifest.volumes]
-    for path in (folder, *disks, *((secure_processor,) if secure_processor else ())):
+    for path in (folder, *disks, *filter(None, (secure_processor, gpus))):
         if "," in str(path):
             raise UsageError(f"{path}: a path with a comma cannot be given to QEMU")
     boot = manifest.boot
@@ -70,7 +72,7 @@ def qemu_arguments(
     arguments += ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
     if secure_processor:
         # Behind the devices of the real machine, which so have the places that they have there.
-        arguments += _port(secure_processor, tee)
+        arguments += _ports({PORT_NAMES[tee]: secure_processor} | ({GPU_PORT_NAME: gpus} if gpus else {}))
     return arguments
 
 
@@ -105,12 +107,13 @@ def _emulated(folder: Path, tee: Tee) -> list[str]:
     return ["-machine", TD_MACHINE, *emulation, "-cpu", processor, "-bios", str(folder / layout.FIRMWARE_TDX)]
 
 
-def _port(secure_processor: Path, tee: Tee) -> list[str]:
-    return [
-        *("-device", "virtio-serial-pci,max_ports=2"),
-        *("-chardev", f"socket,id=sp,path={secure_processor}"),
-        *("-device", f"virtserialport,chardev=sp,name={PORT_NAMES[tee]}"),
-    ]
+def _ports(sockets: dict[str, Path]) -> list[str]:
+    """One device for all ports; a console would be the first one."""
+    arguments = ["-device", f"virtio-serial-pci,max_ports={len(sockets) + 1}"]
+    for number, (name, path) in enumerate(sockets.items()):
+        arguments += ["-chardev", f"socket,id=port{number},path={path}"]
+        arguments += ["-device", f"virtserialport,chardev=port{number},name={name}"]
+    return arguments
 
 
 def _snp(folder: Path, manifest: Manifest) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from ...attest.sim_nvidia import SimGpuSource
 from ...attest.sim_port import Tee
 from ...attest.sim_tdx import SimulatedTdx
 from ...attest.simulator import SimulatedPlatform
@@ -27,7 +28,7 @@ from ...measurements.snp import SnpLaunch
 from .. import layout
 from ..lock import read_lock
 from ..secure_processor import SecureProcessor
-from ..simulated_launch import SimulatedLaunch, launch_snp, launch_tdx
+from ..simulated_launch import SimulatedLaunch, gpu_rules, launch_snp, launch_tdx
 from ..store import Store
 from .arguments import qemu_arguments
 from .machine import Machine, free_port
@@ -56,6 +57,7 @@ class EmulatedGuest:
         kernel: another one.
         initrd: another one.
         images: other disks, in the order of the manifest's volumes.
+        gpus: simulated GPUs of the machine, or None.
 
     Attributes:
         manifest: of the image.
@@ -79,12 +81,14 @@ class EmulatedGuest:
         kernel: Path | None = None,
         initrd: Path | None = None,
         images: Sequence[Path] = (),
+        gpus: SimGpuSource | None = None,
     ) -> None:
         self.manifest = layout.read_manifest(folder)
         self._folder, self._console, self._images = folder, console, images
         self._kernel, self._initrd = kernel or folder / layout.KERNEL, initrd or folder / layout.INITRD
         self._line = self.manifest.command_line if command_line is None else command_line
         self.tee = tee
+        self._gpus = gpus
         self._tools = qemu_tools(read_lock(folder / layout.LOCK), store, told or (lambda *_: None))
         self.launch = self._launch(state_dir, product)
         self._stack = ExitStack()
@@ -116,12 +120,15 @@ class EmulatedGuest:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dk-")))
             path = scratch / "sp"
             stack.enter_context(SecureProcessor(self.launch.guest, path))
+            if self._gpus:
+                stack.enter_context(SecureProcessor(self._gpus, scratch / "gpus"))
             port = free_port()
             arguments = qemu_arguments(
                 self._folder,
                 self.manifest,
                 port=port,
                 secure_processor=path,
+                gpus=scratch / "gpus" if self._gpus else None,
                 tee=self.tee,
                 command_line=self._line,
                 kernel=self._kernel,
@@ -167,6 +174,7 @@ class EmulatedGuest:
             "schema = 1\n"
             'name = "SIMULATED platform, for development only"\n\n'
             f"{self.launch.rules}\n"
+            f"{gpu_rules(self._gpus) if self._gpus else ''}\n"
             "[binding]\n"
             f'image_sha256 = ["{hashlib.sha256(self._line.encode()).hexdigest()}"]\n'
         )

@@ -14,6 +14,18 @@ from ..store import Store
 
 Told = Callable[[str, int, int], None]
 
+# The emulator, its libraries and its ROMs.  Documents, locales and the packages' other programs are two files in three,
+# and making so many takes as long as unpacking them.
+_KEPT = (
+    "/usr/bin/qemu-system-x86_64",
+    "/usr/lib/ipxe",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib64",
+    "/usr/share/qemu",
+    "/usr/share/seabios",
+)
+_UNUSED = ("/usr/lib/x86_64-linux-gnu/gconv", "/usr/lib/x86_64-linux-gnu/perl")
+
 
 def unpack_qemu(lock: Lock, store: Store, folder: Path, debs: Path, told: Told) -> Toolbox:
     """QEMU out of the lock, from packages whose hashes have just been checked.
@@ -30,7 +42,8 @@ def unpack_qemu(lock: Lock, store: Store, folder: Path, debs: Path, told: Told) 
     """
     tree = Tree()
     for node in package_nodes(unpack_packages(lock.group("boot"), store, debs, told)):
-        tree.add(node)
+        if node.path.startswith(_KEPT) and not node.path.startswith(_UNUSED):
+            tree.add(node)
     return Toolbox(tree, folder, epoch=lock.source_date_epoch)
 
 

@@ -96,6 +96,7 @@ class Gateway:
         engine: who answers.
         limits: bounds; None for the defaults.
         clock: gives the time in seconds since 1970.
+        permitted: whether requests may be opened at this moment; asked for each, before and after the engine.
 
     Attributes:
         key_configs: the exact ``application/ohttp-keys`` bytes.
@@ -108,12 +109,15 @@ class Gateway:
         *,
         limits: GatewayLimits | None = None,
         clock: Callable[[], float] = time.time,
+        permitted: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._opener = ohttp.Gateway(private_keys)
-        self.key_configs = self._opener.key_configs
+        opener = ohttp.Gateway(private_keys)
+        self._opener: ohttp.Gateway | None = opener
+        self.key_configs = opener.key_configs
         self._engine = engine
         self.limits = limits or GatewayLimits()
         self._clock = clock
+        self._permitted = permitted
         # Twice the window: a Date at its far end passes until the near end.
         self._seen = _Seen(2 * self.limits.window + 1, self.limits.remembered, clock)
         self._in_flight = 0
@@ -169,8 +173,11 @@ class Gateway:
         Raises:
             Error: what cannot be answered under seal; its texts hold nothing of the request.
         """
+        opener = self._opener
+        if opener is None or not self._permitted():
+            raise _Plain(503)
         try:
-            opened = self._opener.open(sealed)
+            opened = opener.open(sealed)
         except ohttp.UnknownKey:
             raise _Plain(401, ohttp.KEY_PROBLEM) from None
         except MalformedEvidence:
@@ -184,8 +191,14 @@ class Gateway:
         if not self._seen.first(opened.enc):
             raise _Plain(400)
         status, content = self._inner(inner)
+        if self._opener is None or not self._permitted():
+            raise _Plain(503)
         headers = (("content-type", "application/json"), ("cache-control", "no-store"))
         return opened.seal(bhttp.encode_response(bhttp.Response(status=status, headers=headers, content=content)))
+
+    def retire(self) -> None:
+        """Forget the keys: nothing opens any more, and what is just being answered is not sealed."""
+        self._opener = None
 
     def _in_window(self, inner: bhttp.Request) -> None:
         dates = [value for name, value in inner.headers if name == "date"]

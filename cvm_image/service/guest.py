@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from ...attest.attester import Attester
+from ...attest import sim_guest
+from ...attest.attester import NONCE_SIZE, Attester, GpuSource
 from ...attest.host import detect
 from ...attest.provider import REPORT_DATA_SIZE, Platform
 from ...attest.service import attestation_routes
@@ -36,6 +37,7 @@ COMMAND_LINE: Final = Path("/proc/cmdline")
 _BY_FIRMWARE: Final = b" initrd=initrd"
 """What OVMF writes behind the command line for its own RAM disk: the image is the same on each platform."""
 _MAX_CONFIG: Final = 64 << 10
+_MOST_GPUS: Final = 64
 _FIRST_INHERITED: Final = 3  # sd_listen_fds(3)
 
 
@@ -53,6 +55,7 @@ class ServiceConfig:
         seconds: for one answer.
         window: seconds by which a request's Date may differ.
         max_tokens: most tokens of an answer.
+        gpus: how many GPUs must be there and be attested before any key is public; 0 for a machine without.
     """
 
     model: str
@@ -63,6 +66,7 @@ class ServiceConfig:
     seconds: int = 300
     window: int = 120
     max_tokens: int = 512
+    gpus: int = 0
 
     def limits(self) -> GatewayLimits:
         """Bounds of the gateway."""
@@ -88,6 +92,8 @@ def parse_config(text: str) -> ServiceConfig:
     missing = [name for name in ("model", "alias", "model_sha256") if name not in data]
     if missing:
         raise MalformedEvidence(f"service configuration: {missing[0]} is missing")
+    if not 0 <= data.get("gpus", 0) <= _MOST_GPUS:
+        raise MalformedEvidence(f"service configuration: gpus is 0 to {_MOST_GPUS}")
     return ServiceConfig(**data)
 
 
@@ -109,12 +115,14 @@ class Guest:
         platform: who makes its evidence.
         engine: who answers.
         command_line: of the kernel, which is measured and names every volume.
+        gpus: who makes the evidence of its GPUs, or None where it has none.
     """
 
     config: ServiceConfig
     platform: Platform
     engine: Engine
     command_line: bytes
+    gpus: GpuSource | None = None
     app: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,10 +132,13 @@ class Guest:
             key_configs=gateway.key_configs,
             runtime_config_sha256=runtime_config_sha256(self.engine.info, gateway.limits),
             image_sha256=image_digest(self.command_line),
+            gpus=self.gpus,
         )
         self.app = build_app(gateway, attestation_routes(attester))
         # A platform that gives no evidence is found out now, not by the first client.
         self.platform.evidence(bytes(REPORT_DATA_SIZE))
+        if self.gpus:
+            self.gpus.collect(bytes(NONCE_SIZE))
 
 
 def listening_socket(environment: dict[str, str]) -> socket.socket:
@@ -174,15 +185,38 @@ def _run(listening: socket.socket, environment: dict[str, str]) -> None:
         raise MaterialUnavailable(f"{config.model}: not there")
     platform = detect()
     model = Model(path=Path(config.model), alias=config.alias, sha256=config.model_sha256)
-    engine = LlamaCppEngine(model, threads=config.threads, active=config.active, seconds=float(config.seconds))
+
+    def start_engine() -> LlamaCppEngine:
+        return LlamaCppEngine(model, threads=config.threads, active=config.active, seconds=float(config.seconds))
+
+    command_line = _read(COMMAND_LINE, _MAX_CONFIG).removesuffix(b"\n")
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+
+    def serving() -> None:
+        tell_manager(environment, b"READY=1")
+        print("dokimos: serving", flush=True)
+
+    if config.gpus:
+        from . import gpu_guest  # noqa: PLC0415 - an image without GPUs has it not
+
+        platform.evidence(bytes(REPORT_DATA_SIZE))
+        machine = gpu_guest.Machine(
+            config=config,
+            source=platform,
+            image_sha256=image_digest(command_line),
+            start_engine=start_engine,
+            listening=listening,
+        )
+        gpu_guest.serve_with_nvml(machine, ended=ended.wait, opened=serving)
+        return
+    engine = start_engine()
     try:
-        command_line = _read(COMMAND_LINE, _MAX_CONFIG).removesuffix(b"\n")
-        guest = Guest(config=config, platform=platform, engine=engine, command_line=command_line)
-        ended = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+        guest = Guest(
+            config=config, platform=platform, engine=engine, command_line=command_line, gpus=sim_guest.find_gpus()
+        )
         with Server(guest.app, listening=listening) as server:
-            tell_manager(environment, b"READY=1")
-            print("dokimos: serving", flush=True)
+            serving()
             while not ended.wait(0.5):
                 if server.wait(0):
                     raise MaterialUnavailable("the server has ended")

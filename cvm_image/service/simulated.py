@@ -12,11 +12,12 @@ from starlette.applications import Starlette
 
 from ...attest.attester import Attester, SnpSource
 from ...attest.service import attestation_routes
+from ...attest.sim_nvidia import SimGpuSource
 from ...attest.sim_tdx import SimulatedTdx
 from ...attest.simulator import SimulatedGuest, SimulatedPlatform
 from ...measurements.snp import SnpLaunch
 from ...ohttp import keys
-from ..simulated_launch import SimulatedLaunch, launch_snp, launch_tdx
+from ..simulated_launch import SimulatedLaunch, gpu_rules, launch_snp, launch_tdx
 from ..stand_in import COMMAND_LINE, code_manifest, stand_in_launch, stand_in_td
 from .app import build_app
 from .config import runtime_config_sha256
@@ -32,7 +33,7 @@ class SimulatedCvm:
         app: the service's ASGI application.
         measurement: launch digest that its reports carry, or MRTD of its quotes, in hex.
         root_sha256: hash of the simulated root, which a policy must name.
-        rules: what a policy says of its processor's evidence: a table of TOML.
+        rules: what a policy says of its evidence: tables of TOML, one for the processor and one for GPUs.
         runtime_config_sha256: digest of the configuration in its statement.
         image_sha256: digest of the image in its statement.
         key_configs: public keys of its gateway.
@@ -67,6 +68,7 @@ def simulated_cvm(
     launch: SnpLaunch | None = None,
     limits: GatewayLimits | None = None,
     epoch: bytes | None = None,
+    gpus: SimGpuSource | None = None,
 ) -> SimulatedCvm:
     """Launch the service on the simulated platform.
 
@@ -77,12 +79,13 @@ def simulated_cvm(
         launch: what is measured; None for the stand-in with its default command line.
         limits: bounds of the gateway; None for the defaults.
         epoch: marker of a log's checkpoint; None without a log.
+        gpus: simulated GPUs of the machine; None without.
 
     Raises:
         Error: the platform's state cannot be used, or the launch cannot be measured.
     """
     launched = launch_snp(SimulatedPlatform(state_dir, product=product), launch or stand_in_launch())
-    return _assemble(engine, launched, limits or GatewayLimits(), epoch)
+    return _assemble(engine, launched, limits or GatewayLimits(), epoch, gpus)
 
 
 def simulated_td(
@@ -92,6 +95,7 @@ def simulated_td(
     command_line: str = COMMAND_LINE,
     limits: GatewayLimits | None = None,
     epoch: bytes | None = None,
+    gpus: SimGpuSource | None = None,
 ) -> SimulatedCvm:
     """Launch the service in a TD on the simulated platform.
 
@@ -101,15 +105,18 @@ def simulated_td(
         command_line: of the stand-in.
         limits: bounds of the gateway; None for the defaults.
         epoch: marker of a log's checkpoint; None without a log.
+        gpus: simulated GPUs of the machine; None without.
 
     Raises:
         Error: the platform's state cannot be used.
     """
     launched = launch_tdx(SimulatedTdx(state_dir), stand_in_td(command_line))
-    return _assemble(engine, launched, limits or GatewayLimits(), epoch)
+    return _assemble(engine, launched, limits or GatewayLimits(), epoch, gpus)
 
 
-def _assemble(engine: Engine, launched: SimulatedLaunch, limits: GatewayLimits, epoch: bytes | None) -> SimulatedCvm:
+def _assemble(
+    engine: Engine, launched: SimulatedLaunch, limits: GatewayLimits, epoch: bytes | None, gpus: SimGpuSource | None
+) -> SimulatedCvm:
     gateway = Gateway(keys.generate_keys(), engine, limits=limits)
     config = runtime_config_sha256(engine.info, limits)
     image = sha256(code_manifest()).digest()
@@ -120,12 +127,13 @@ def _assemble(engine: Engine, launched: SimulatedLaunch, limits: GatewayLimits, 
         runtime_config_sha256=config,
         image_sha256=image,
         epoch=epoch,
+        gpus=gpus,
     )
     return SimulatedCvm(
         app=build_app(gateway, attestation_routes(attester)),
         measurement=next(iter(launched.measured.values())),
         root_sha256=launched.root_sha256,
-        rules=launched.rules,
+        rules=f"{launched.rules}\n{gpu_rules(gpus)}" if gpus else launched.rules,
         runtime_config_sha256=config,
         image_sha256=image,
         key_configs=gateway.key_configs,

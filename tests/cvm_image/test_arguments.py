@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dokimos.attest.sim_port import PORT_NAMES, Tee
+from dokimos.attest.sim_port import GPU_PORT_NAME, PORT_NAMES, Tee
 from dokimos.cvm_image import layout
 from dokimos.cvm_image.boot.arguments import TD_MACHINE, qemu_arguments, td_machine
 from dokimos.cvm_image.layout import BootInfo, Manifest, VolumeInfo
@@ -80,9 +80,20 @@ def test_the_devices_of_a_td_stand_in_the_order_that_its_tables_were_made_for():
     assert emulated[: len(wanted)] == wanted
     assert emulated[len(wanted) :] == [
         "virtio-serial-pci,max_ports=2",
-        f"virtserialport,chardev=sp,name={PORT_NAMES[Tee.TDX]}",
+        f"virtserialport,chardev=port0,name={PORT_NAMES[Tee.TDX]}",
     ]
     assert len(_devices(td_machine(1))) == len(wanted) - 1
+
+
+def test_simulated_gpus_are_a_port_more_on_the_device_that_is_there_so_that_no_table_changes():
+    without = _devices(_arguments(Tee.TDX, emulated=True))
+    with_gpus = _devices(_arguments(Tee.TDX, emulated=True, gpus=Path("/run/gpus")))
+    assert with_gpus[:-3] == without[:-2]
+    assert with_gpus[-3:] == [
+        "virtio-serial-pci,max_ports=3",
+        f"virtserialport,chardev=port0,name={PORT_NAMES[Tee.TDX]}",
+        f"virtserialport,chardev=port1,name={GPU_PORT_NAME}",
+    ]
 
 
 def test_a_td_has_a_named_machine_and_the_measured_firmware():

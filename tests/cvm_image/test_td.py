@@ -135,7 +135,7 @@ def test_a_policy_written_of_the_image_alone_accepts_it_under_the_simulated_root
         with Session.open(td.url, load_policy(written)) as session:
             assert session.result.verdict == "accepted"
         with pytest.raises(VerificationError) as refused:
-            Session.open(td.url, load_policy(written.replace(td.launch.root_sha256.hex(), "00" * 32)))
+            Session.open(td.url, load_policy(written.replace(td.launch.root_sha256.hex(), "11" * 32)))
     assert refused.value.failed.id is Check.TDX_ROOT_PINNED
 
 

@@ -118,6 +118,10 @@ class LlamaCppEngine:
         with self._lock:
             return tuple(sorted(process.pid for process in self._running))
 
+    def alive(self) -> bool:
+        """Whether it can still answer: a process that dies is followed by another, until it is closed."""
+        return not self._closed
+
     def _start(self) -> _Worker:
         with self._lock:
             if self._closed:
