@@ -10,13 +10,16 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from ..endorsements.collateral_bundle import TdxCollateral
 from ..errors import Check, CheckResult, MaterialUnavailable, Status, VerificationError
 from ..evidence import bundle
+from ..evidence.tdx import TdQuote, parse_quote
 from ..ohttp import keys, ohttp
 from ..verifier.bundle import VerifiedBundle, verify_bundle
 from ..verifier.policy import Policy
@@ -48,6 +51,43 @@ def fetch_bundle(transport: Transport, nonce: bytes) -> bytes:
     return reply.content
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnMaterial:
+    """Vendors' material that a client has of its own.
+
+    Attributes:
+        rims: NVIDIA's reference integrity manifests, beside those that an endpoint brings.
+        collateral: gets the collateral of the platform that signed a TDX quote, for an endpoint that brings none, such
+            as :func:`dokimos.endorsements.fetch.fetch_collateral` with a fetcher that keeps answers; None: not at all.
+    """
+
+    rims: tuple[bytes, ...] = ()
+    collateral: Callable[[TdQuote], TdxCollateral] | None = None
+
+
+def verify_with(
+    data: bytes, policy: Policy, own: OwnMaterial, *, clock: Callable[[], datetime], nonce: bytes | None
+) -> VerifiedBundle:
+    """Verify an evidence bundle with this client's own material where the endpoint brings none.
+
+    Args:
+        data: the bundle as received.
+        policy: what the endpoint must be.
+        own: the client's material.
+        clock: gives the time of verification, aware; asked after everything was got, since collateral of this moment is
+            not yet valid a moment before it was asked for.
+        nonce: the 32 bytes that this client sent, or None.
+
+    Raises:
+        Error: as :func:`dokimos.verifier.bundle.verify_bundle`, and whatever getting collateral raises.
+    """
+    cpu = bundle.parse_bundle(data).cpu
+    got = None
+    if isinstance(cpu, bundle.TdxEvidence) and cpu.collateral is None and own.collateral is not None:
+        got = own.collateral(parse_quote(cpu.quote))
+    return verify_bundle(data, policy, at=clock(), nonce=nonce, more_rims=own.rims, collateral=got)
+
+
 class Session:
     """A verified and pinned endpoint; :meth:`open` makes one.
 
@@ -57,11 +97,19 @@ class Session:
         verifications: how often the endpoint was verified; it grows when a key changed.
     """
 
-    def __init__(self, transport: Transport, policy: Policy, authority: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        policy: Policy,
+        authority: str,
+        clock: Callable[[], datetime],
+        own: OwnMaterial,
+    ) -> None:
         self._transport = transport
         self._policy = policy
         self._authority = authority
         self._clock = clock
+        self._own = own
         self.url = transport.origin
         self.verifications = 0
         self._pin = self._verify()
@@ -75,6 +123,7 @@ class Session:
         relay: str | None = None,
         timeout: float = 120.0,
         clock: Callable[[], datetime] = _now,
+        own: OwnMaterial | None = None,
     ) -> Self:
         """Fetch evidence over a fresh nonce, verify it, pin its keys.
 
@@ -84,6 +133,7 @@ class Session:
             relay: origin of a relay in front of it, over which everything then goes; None to connect directly.
             timeout: seconds for each answer.
             clock: gives the time of verification, aware.
+            own: what this client has of vendors' material; None where the endpoint brings all that it takes.
 
         Raises:
             VerificationError: the endpoint is not what the policy demands; nothing was sent to it but the nonce.
@@ -93,7 +143,7 @@ class Session:
             UsageError: not a URL of a service.
         """
         authority = urlsplit(Transport(url).origin).netloc
-        return cls(Transport(relay or url, timeout=timeout), policy, authority, clock)
+        return cls(Transport(relay or url, timeout=timeout), policy, authority, clock, own or OwnMaterial())
 
     @property
     def result(self) -> AttestationResult:
@@ -108,7 +158,7 @@ class Session:
     def _verify(self) -> VerifiedBundle:
         nonce = os.urandom(_NONCE)
         data = fetch_bundle(self._transport, nonce)
-        verified = verify_bundle(data, self._policy, at=self._clock(), nonce=nonce)
+        verified = verify_with(data, self._policy, self._own, clock=self._clock, nonce=nonce)
         verified.result.raise_for_verdict()
         self.verifications += 1
         return verified

@@ -16,10 +16,12 @@ from ..errors import Check, MaterialUnavailable, UnsupportedEvidence, Verificati
 from .demo_parts import SHOWN, relay
 from .model import progress
 from .show import check_table, verdict_line
+from .show_gpu import show_gpus
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..attest.sim_nvidia import SimGpuSource
     from ..client.session import Session
     from ..cvm_image.boot.emulated import EmulatedGuest
     from ..cvm_image.layout import Manifest
@@ -49,7 +51,8 @@ def run(out: Console, stack: ExitStack, name: str, tee: str, *, mirrors: Sequenc
         mirrors: addresses of the Debian archive; empty for those of the host's apt settings.
         verbose: whether every check and the guest's console are shown.
     """
-    from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
+    from ..attest.sim_nvidia import SimulatedNvidia  # noqa: PLC0415 - help need not pay
+    from ..cvm_image import layout  # noqa: PLC0415
     from ..cvm_image.profile import load_profile  # noqa: PLC0415
     from ..cvm_image.store import Store  # noqa: PLC0415
     from ..measurements.image import parse_measurements  # noqa: PLC0415
@@ -69,13 +72,15 @@ def run(out: Console, stack: ExitStack, name: str, tee: str, *, mirrors: Sequenc
     out.print()
 
     out.rule("[bold]2  Boot it, emulated in software, beside a simulated secure processor", align="left")
-    make = partial(_guest, image, store, scratch, tee)
+    nvidia = SimulatedNvidia(scratch / "state")
+    make = partial(_guest, image, store, scratch, tee, nvidia.source())
     guest = make(verbose=verbose)
     policy = load_policy(guest.policy())
     held = guest.launch.measured == wanted
     with guest:
         _boot(out, guest)
         out.print(f"service {guest.url}   SIMULATED platform, root {guest.launch.root_sha256.hex()[:16]}…")
+        out.print(f"GPU     one SIMULATED Hopper, root {nvidia.device_root_sha256.hex()[:16]}…")
         with ExitStack() as inner:
             session = _verify(out, inner, guest, policy, verbose=verbose)
             held = _ask(out, session) and session.result.verdict == "accepted" and held
@@ -142,6 +147,7 @@ def _guest(
     store: Store,
     scratch: Path,
     tee: str,
+    gpus: SimGpuSource,
     *,
     verbose: bool = False,
     command_line: str | None = None,
@@ -162,6 +168,7 @@ def _guest(
             command_line=command_line,
             initrd=initrd,
             images=images,
+            gpus=gpus,
         )
 
 
@@ -179,7 +186,8 @@ def _verify(out: Console, stack: ExitStack, guest: EmulatedGuest, policy: Policy
     seconds = time.monotonic() - guest.machine.started
     result = session.result
     rows = result.checks if verbose else tuple(check for check in result.checks if check.id in SHOWN)
-    out.print(check_table(rows, title="Evidence of the live endpoint"))
+    out.print(check_table(rows, title="Evidence of the live endpoint: processor, GPU, and what binds both to its keys"))
+    show_gpus(out, result, measurements=verbose)
     out.print(verdict_line(result))
     out.print(f"[dim]{seconds:.1f} s from QEMU's start to the verified endpoint[/dim]\n")
     return session

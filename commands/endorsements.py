@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ..errors import ExitCode, UsageError
+from ..errors import ExitCode
+from . import gpu_fetch
 from .render import console, parse_time, print_json, read_file
+from .write import replace_file
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -57,6 +57,9 @@ def fetch() -> None:
     """Fetch what a verifier needs beside the evidence."""
 
 
+fetch.add_command(gpu_fetch.command)
+
+
 @fetch.command("tdx")
 @click.argument("quote", metavar="QUOTE")
 @click.option("-o", "--output", metavar="BUNDLE", required=True, help="File to write; an old one is replaced.")
@@ -98,7 +101,7 @@ def _tdx(  # noqa: PLR0917 - one parameter per option
     parsed = parse_quote(read_file(quote, "quote", limit=QUOTE_MAX))
     chain = read_file(pck_chain, "PCK chain", limit=MAX_CHAIN) if pck_chain else None
     collateral = fetch_collateral(parsed, fetcher, pck_chain=chain)
-    _write(output, encode_collateral(collateral))
+    replace_file(Path(output), encode_collateral(collateral))
     _show(collateral, output, datetime.now(UTC), as_json=as_json)
 
 
@@ -114,26 +117,6 @@ def inspect(bundle: str, at: str | None, as_json: bool) -> None:
     moment = parse_time(at) if at else datetime.now(UTC)
     if _show(read_collateral(bundle), bundle, moment, as_json=as_json):
         raise click.exceptions.Exit(ExitCode.MALFORMED)
-
-
-def _write(path: str, data: bytes) -> None:
-    """Replace a file in one step, so that a fetch that breaks off leaves the old one.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=Path(path).absolute().parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as exc:
-        raise UsageError(f"{path}: {exc.strerror}") from exc
 
 
 def _show(collateral: TdxCollateral, path: str, at: datetime, *, as_json: bool) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError
+from .measure_gpu import gpu
 from .measure_image import image
 from .measure_tdx import tdx
 from .render import console, print_digests, print_json, read_file
@@ -28,6 +29,7 @@ def command() -> None:
     """Compute the measurement that a platform must report."""
 
 
+command.add_command(gpu)
 command.add_command(image)
 command.add_command(tdx)
 

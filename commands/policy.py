@@ -57,6 +57,14 @@ def command() -> None:
 @click.option(
     "--simulated-root", "roots", multiple=True, metavar="HEX", help="Accept the simulated platform with this root."
 )
+@click.option("--gpus", type=click.IntRange(1, 64), metavar="N", help="Demand N NVIDIA GPUs as well.")
+@click.option(
+    "--simulated-gpu-root",
+    "gpu_roots",
+    multiple=True,
+    metavar="HEX",
+    help="Accept simulated GPUs or RIMs of this root.",
+)
 def init(  # noqa: PLR0917 - one parameter per option
     output: str | None,
     tee: str,
@@ -64,10 +72,15 @@ def init(  # noqa: PLR0917 - one parameter per option
     image: str | None,
     products: tuple[str, ...],
     roots: tuple[str, ...],
+    gpus: int | None,
+    gpu_roots: tuple[str, ...],
 ) -> None:
     """Write a strict policy with comments, to be edited."""
     from ..verifier.policy import load_policy  # noqa: PLC0415 - as above
-    from .policy_templates import NO_IMAGE, NO_REGISTERS, SNP, TDX  # noqa: PLC0415 - as above
+    from .policy_templates import GPU, NO_IMAGE, NO_REGISTERS, SNP, TDX  # noqa: PLC0415 - as above
+
+    if gpu_roots and gpus is None:
+        raise UsageError("--simulated-gpu-root goes with --gpus")
 
     if tee == "tdx" and products:
         raise UsageError("--product is for SNP: a TDX platform has an FMSPC instead")
@@ -79,6 +92,9 @@ def init(  # noqa: PLR0917 - one parameter per option
         products=json.dumps(products or ("Genoa", "Turin")),
         roots=json.dumps(roots),
     )
+    if gpus is not None:
+        table = GPU.format(gpus=gpus, gpu_roots=json.dumps(gpu_roots))
+        text = text.replace("[binding]\n", f"{table}[binding]\n")
     load_policy(text)
     if output is None:
         click.echo(text, nl=False)

@@ -60,6 +60,28 @@ ciphertext_hiding_dram_en = "any"
 {_BINDING}"""
 """With fields measurements, products, roots and image."""
 
+GPU: Final = """\
+[gpu]
+# How many: nothing else says that the machine may not show fewer than it has.
+gpus = {gpus}
+# switches = 4                  # with protected PCIe there must be four anyway
+# serials = ["..."]             # only these devices (ueid): nothing else tells whose machine it is
+require_guest_state = true      # CC mode and DevTools are the measured guest's word; no GPU signs them
+allow_devtools = false          # true: whoever owns the host can look inside
+revocation = "crl"              # "both" where fresh OCSP answers come along; they hold for a day
+simulated_roots = {gpu_roots}            # SHA-256 of roots of simulated devices and RIMs: for tests only
+
+# Which reference values: all that NVIDIA signed for the driver and VBIOS of the report, at the time of verification.
+# rim_sha256 = ["..."]          # only these issues; NVIDIA re-issues a RIM under its old id
+# driver_minimum = "550.127.05"
+# vbios_minimum = ["96.00.9F.00.01"]
+require_fwid = true             # old firmware reports none
+nvdec0 = "disabled"
+dice_flags = ["not_configured", "not_secure", "recovery", "debug"]   # none of these may be set
+
+"""
+"""With fields gpus and gpu_roots; it stands in front of ``[binding]``."""
+
 TDX: Final = f"""\
 {_HEAD}[tdx]
 # Which code: the firmware's MRTD, 96 hex digits each (dokimos measure tdx).  Without one everything is rejected.

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UsageError
+from .own_material import OwnOptions, own_material, own_options
 from .render import print_json, read_file
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 _MAX_TEXT = 48 << 10
 
@@ -23,6 +28,7 @@ _MAX_TEXT = 48 << 10
 )
 @click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True, help="0: likeliest words.")
 @click.option("--timeout", type=click.FloatRange(1, 3600), default=120.0, show_default=True, help="Seconds to wait.")
+@own_options
 @click.option("--json", "as_json", is_flag=True, help="Answer and verdict as one JSON document.")
 def command(  # noqa: PLR0917 - one parameter per option
     url: str,
@@ -34,6 +40,7 @@ def command(  # noqa: PLR0917 - one parameter per option
     temperature: float,
     timeout: float,
     as_json: bool,
+    **options: Unpack[OwnOptions],
 ) -> None:
     """Verify the endpoint at URL, pin its keys, send TEXT to it under HPKE, and print the answer.
 
@@ -50,7 +57,7 @@ def command(  # noqa: PLR0917 - one parameter per option
         raise UsageError("policy and text must be UTF-8") from exc
     messages = [Message(role="system", content=system)] if system else []
     messages.append(Message(role="user", content=asked))
-    with Session.open(url, policy, relay=relay, timeout=timeout) as session:
+    with Session.open(url, policy, relay=relay, timeout=timeout, own=own_material(options)) as session:
         answer = session.chat(messages, max_tokens=max_tokens, temperature=temperature)
         result = session.result
     if as_json:

@@ -15,6 +15,7 @@ from .model import progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..attest.sim_nvidia import SimGpuSource
     from ..cvm_image.service.server import Server
 
 
@@ -38,6 +39,7 @@ def _port(default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
 @click.option("--tee", type=click.Choice(["snp", "tdx"]), default="snp", show_default=True, help="What is simulated.")
 @click.option("--product", type=click.Choice(_PRODUCTS), default="Genoa", show_default=True, help="Of SEV-SNP.")
 @click.option("--append", metavar="STR", help="Command line of the simulated launch.")
+@click.option("--gpus", type=click.IntRange(0, 8), default=0, show_default=True, help="Simulated GPUs of the machine.")
 @click.option("--state", metavar="DIR", help="Keys of the simulated platform; by default in the user's state folder.")
 @click.option("--write-policy", metavar="FILE", help="Write a policy that accepts exactly this machine.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of one answer.")
@@ -48,6 +50,7 @@ def _cvm(  # noqa: PLR0917 - one parameter per option
     tee: str,
     product: str,
     append: str | None,
+    gpus: int,
     state: str | None,
     write_policy: str | None,
     threads: int,
@@ -74,16 +77,31 @@ def _cvm(  # noqa: PLR0917 - one parameter per option
     line = append if append is not None else stand_in.COMMAND_LINE
     folder = Path(state) if state else default_state_dir()
     with closing(LlamaCppEngine(model, threads=threads)) as engine:
+        devices = _gpus(folder, gpus)
         if tee == "tdx":
-            cvm = simulated_td(engine, state_dir=folder, command_line=line)
+            cvm = simulated_td(engine, state_dir=folder, command_line=line, gpus=devices)
         else:
             launch = stand_in.stand_in_launch(line)
-            cvm = simulated_cvm(engine, state_dir=folder, product=product, launch=launch)
+            cvm = simulated_cvm(engine, state_dir=folder, product=product, launch=launch, gpus=devices)
         server = Server(cvm.app, host=host, port=port)
         if write_policy:
             _write(write_policy, cvm.policy())
         click.echo(f"SIMULATED: the evidence of this service proves nothing about hardware\n{server.url}")
         _run(server)
+
+
+def _gpus(folder: Path, count: int) -> SimGpuSource | None:
+    """Simulated GPUs, all in the mode for their number."""
+    from ..attest.sim_gpu import MPT, SPT  # noqa: PLC0415 - help need not pay
+    from ..attest.sim_nvidia import SimulatedNvidia  # noqa: PLC0415
+
+    if not count:
+        return None
+    platform = SimulatedNvidia(folder)
+    devices = [platform.gpu(number=number) for number in range(count)]
+    for device in devices:
+        device.feature_flag = MPT if count > 1 else SPT
+    return platform.source(devices)
 
 
 @command.command("relay")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import CheckResult, Status, Value
+from ..errors import Check, CheckResult, Status, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
@@ -34,22 +35,42 @@ def value_text(value: Value, width: int = _WIDTH) -> str:
 
 
 def check_table(checks: tuple[CheckResult, ...], *, title: str, skips: bool = False) -> Table:
-    """One row per check; checks that did not run only with `skips`."""
+    """One row per check; checks that did not run only with `skips`.
+
+    Of several devices, those that pass a check share one row, unless `skips` asks for everything.
+    """
     table = Table(title=title, title_justify="left", title_style="bold", expand=False, pad_edge=False)
     table.add_column("check", no_wrap=True)
+    of_devices = any(check.subject for check in checks)
+    if of_devices:
+        table.add_column("of")
     table.add_column("status")
     table.add_column("found", overflow="fold")
-    for check in checks:
+    for check, number in _rows(checks, apart=skips):
         if check.status is Status.SKIP and not skips:
             continue
-        found = value_text(check.actual)
+        found = value_text(check.actual) if number == 1 else ""
         if check.status is Status.FAIL:
             wanted = value_text(check.expected)
             found = "; ".join(filter(None, (check.message, wanted and f"wanted {wanted}", found and f"found {found}")))
         elif check.status is Status.SKIP:
             found = check.message
-        table.add_row(str(check.id), Text(str(check.status), _STYLES[check.status]), found)
+        subject = [f"{check.subject} and {number - 1} more" if number > 1 else check.subject] if of_devices else []
+        table.add_row(str(check.id), *subject, Text(str(check.status), _STYLES[check.status]), found)
     return table
+
+
+def _rows(checks: tuple[CheckResult, ...], *, apart: bool) -> Iterator[tuple[CheckResult, int]]:
+    """Each check with how many devices it stands for; passes of one check stand where the first of them stands."""
+    devices = {(check.id, check.subject) for check in checks if check.subject and check.status is Status.PASS}
+    passed = Counter(name for name, _ in devices)
+    shown: set[Check] = set()
+    for check in checks:
+        if apart or not check.subject or check.status is not Status.PASS:
+            yield check, 1
+        elif check.id not in shown:
+            shown.add(check.id)
+            yield check, passed[check.id]
 
 
 def verdict_line(result: AttestationResult) -> Text:

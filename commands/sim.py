@@ -1,4 +1,4 @@
-"""``dokimos sim``: the simulated platforms' keys, reports and quotes."""
+"""``dokimos sim``: the simulated platforms' keys, reports, quotes and GPUs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import click
 
 from ..codec import unhex
 from ..errors import UsageError
+from . import sim_gpu
 from .render import read_file
+from .sim_files import NOTE, STATE, folder
+from .write import write_files
 
-_NOTE = "SIMULATED: evidence of this platform proves nothing about hardware"
 _PRODUCT = click.option(
     "--product", type=click.Choice(["Milan", "Genoa", "Bergamo", "Turin"]), default="Milan", show_default=True
 )
-_STATE = click.option("--state", metavar="DIR", help="Folder of its keys; by default in the user's state folder.")
 
 
 @click.group()
@@ -25,35 +26,20 @@ def command() -> None:
     """
 
 
-def _folder(state: str | None) -> Path:
-    from ..attest.simulator import default_state_dir  # noqa: PLC0415 - help need not pay
-
-    return Path(state) if state else default_state_dir()
-
-
-def _write_files(folder: Path, files: dict[str, bytes]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-    except OSError as exc:
-        raise UsageError(f"{folder}: {exc.strerror}") from exc
-
-
 @command.command("init")
-@_STATE
+@STATE
 @_PRODUCT
 def _init(state: str | None, product: str) -> None:
     """Make the platform's keys, if they are not there, and print the root's SHA-256."""
     from ..attest.simulator import SimulatedPlatform  # noqa: PLC0415 - help need not pay
 
-    platform = SimulatedPlatform(_folder(state), product=product)
-    click.echo(_NOTE, err=True)
+    platform = SimulatedPlatform(folder(state), product=product)
+    click.echo(NOTE, err=True)
     click.echo(platform.root_sha256.hex())
 
 
 @command.command("report")
-@_STATE
+@STATE
 @_PRODUCT
 @click.option("--version", "report_version", type=click.IntRange(2, 5), default=5, show_default=True)
 @click.option("--vlek", is_flag=True, help="Sign with a VLEK.")
@@ -101,7 +87,7 @@ def _report(  # noqa: PLR0917 - one parameter per option
     else:
         digest = unhex(measurement or "", "--measurement", 48)
     platform = SimulatedPlatform(
-        _folder(state),
+        folder(state),
         product=product,
         version=report_version,
         signing_key=SigningKey.VLEK if vlek else SigningKey.VCEK,
@@ -115,8 +101,8 @@ def _report(  # noqa: PLR0917 - one parameter per option
         "ark.der": root,
         "crl.der": crl,
     }
-    _write_files(Path(output), files)
-    click.echo(_NOTE, err=True)
+    write_files(Path(output), files)
+    click.echo(NOTE, err=True)
     click.echo(f"measurement {digest.hex()}\nroot {platform.root_sha256.hex()}")
 
 
@@ -131,7 +117,7 @@ def _registers(values: tuple[str, ...]) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 @command.command("tdx")
-@_STATE
+@STATE
 @click.option("--mrtd", metavar="HEX", default="00" * 48, help="48 bytes; zeros if absent.")
 @click.option("--rtmr", metavar="N=HEX", multiple=True, help="A run-time register; zero if absent.")
 @click.option("--td15", is_flag=True, help="A TD report of version 1.5, in a quote of version 5.")
@@ -147,13 +133,16 @@ def _tdx(  # noqa: PLR0917 - one parameter per option
     from ..attest.sim_tdx import SimulatedTdx  # noqa: PLC0415
     from ..endorsements.collateral_bundle import encode_collateral  # noqa: PLC0415
 
-    platform = SimulatedTdx(_folder(state))
+    platform = SimulatedTdx(folder(state))
     td = platform.launch(unhex(mrtd, "--mrtd", 48), _registers(rtmr))
     if td15:
         td.fields = replace(td.fields, tee_tcb_svn2=td.fields.tee_tcb_svn)
     if debug:
         td.fields = replace(td.fields, td_attributes=td.fields.td_attributes | 1)
     quote = td.quote(unhex(report_data, "--report-data", 64))
-    _write_files(Path(output), {"quote.bin": quote, "collateral.json": encode_collateral(td.collateral())})
-    click.echo(_NOTE, err=True)
+    write_files(Path(output), {"quote.bin": quote, "collateral.json": encode_collateral(td.collateral())})
+    click.echo(NOTE, err=True)
     click.echo(f"mrtd {mrtd.lower()}\nroot {platform.root_sha256.hex()}")
+
+
+command.add_command(sim_gpu.command, "gpu")

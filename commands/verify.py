@@ -14,7 +14,7 @@ from ..errors import (
     UsageError,
     VerificationError,
 )
-from . import verdict, verify_tdx
+from . import verdict, verify_bundle, verify_gpu, verify_tdx
 from .render import read_file
 
 if TYPE_CHECKING:
@@ -33,16 +33,18 @@ class _VerifyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and "://" in args[0]:
-            return "url", _url, args
+            return "url", verify_bundle.url, args
         return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_VerifyGroup)
 def command() -> None:
-    """Verify evidence from files (`verify snp`, `verify tdx`) or a live endpoint (`verify URL`)."""
+    """Verify evidence from files (`verify snp`, `tdx`, `gpu`, `bundle`) or a live endpoint (`verify URL`)."""
 
 
 command.add_command(verify_tdx.command, "tdx")
+command.add_command(verify_gpu.command, "gpu")
+command.add_command(verify_bundle.command, "bundle")
 
 
 @command.command("snp")
@@ -111,63 +113,6 @@ def _snp(  # noqa: PLR0917 - one parameter per option
         )
 
     verdict.finish(run, title=f"SEV-SNP report {report}", as_json=as_json, as_ear=as_ear, verbose=verbose)
-
-
-@click.command("url")
-@click.argument("url")
-@verdict.POLICY
-@verdict.AT
-@click.option("--relay", metavar="URL", help="Go through this relay.")
-@verdict.JSON
-@verdict.EAR
-@verdict.VERBOSE
-def _url(  # noqa: PLR0917 - one parameter per option
-    url: str,
-    policy_file: str | None,
-    at: str | None,
-    relay: str | None,
-    as_json: bool,
-    as_ear: bool,
-    verbose: bool,
-) -> None:
-    """Verify a live endpoint: evidence over a fresh nonce, its code, and the keys that it is bound to."""
-    import os  # noqa: PLC0415 - with the client, which is what costs
-
-    from ..client.session import fetch_bundle  # noqa: PLC0415
-    from ..client.transport import Transport  # noqa: PLC0415
-    from ..evidence.bundle import TdxEvidence, parse_bundle  # noqa: PLC0415
-    from ..verifier import tdx_result  # noqa: PLC0415
-    from ..verifier.bundle import verify_bundle  # noqa: PLC0415
-
-    if policy_file is None:
-        raise click.UsageError("--policy is needed: it says what the endpoint must be")
-
-    def run() -> AttestationResult:
-        policy = _policy(policy_file, (), allow_vlek=False)
-        Transport(url).close()  # a URL that is none is an error before anything is sent
-        transport = Transport(relay or url)
-        nonce = os.urandom(32)
-        try:
-            data = fetch_bundle(transport, nonce)
-        finally:
-            transport.close()
-        moment = verdict.moment(at)
-        try:
-            return verify_bundle(data, policy, at=moment, nonce=nonce).result
-        except VerificationError as exc:
-            cpu = parse_bundle(data).cpu
-            if isinstance(cpu, TdxEvidence):
-                return tdx_result.rejected(exc, at=moment, quote=cpu.quote)
-            return _rejected(exc, moment, cpu.report)
-
-    verdict.finish(
-        run,
-        title=f"Endpoint {url}",
-        as_json=as_json,
-        as_ear=as_ear,
-        verbose=verbose,
-        more=verify_tdx.show_more(events=verbose),
-    )
 
 
 def _rejected(error: VerificationError, at: datetime, report: bytes | None) -> AttestationResult:

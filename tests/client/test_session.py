@@ -19,7 +19,7 @@ from dokimos.cvm_image.service.engine.base import ChatAnswer, EngineFailed, Engi
 from dokimos.cvm_image.service.server import Server
 from dokimos.cvm_image.service.simulated import simulated_cvm
 from dokimos.errors import Check, MalformedEvidence, MaterialUnavailable, UsageError, VerificationError
-from dokimos.evidence.bundle import MEDIA_TYPE
+from dokimos.evidence.bundle import MAX_SIZE, MEDIA_TYPE
 from dokimos.ohttp import bhttp, keys, ohttp
 from dokimos.ohttp.relay import relay_app
 from dokimos.verifier.policy import load_policy
@@ -247,7 +247,7 @@ def test_a_redirect_is_not_followed(cvm, policy):
 
 def test_evidence_that_is_endless_or_slow_is_given_up(policy):
     async def endless(request):
-        return Response(bytes(1 << 20), media_type=MEDIA_TYPE)
+        return Response(bytes(MAX_SIZE + 1), media_type=MEDIA_TYPE)
 
     async def slow(request):
         await request.body()
