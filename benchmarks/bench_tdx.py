@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
-import sys
-import timeit
 from datetime import datetime
 from pathlib import Path
 
 import dcap_qvl
 
 from benchmarks.figure import Figure
+from benchmarks.timing import forget, turns
 from dokimos.endorsements.collateral_bundle import encode_collateral, parse_collateral
 from dokimos.evidence.ccel import parse_ccel, replay
 from dokimos.evidence.tdx import parse_quote
@@ -27,24 +26,6 @@ _SIZE = 4 << 20
 _LAYOUT = struct.Struct("<HHIHH16s20s16s48s48s8sQQ48s48s48s48s48s48s48s48s64s")
 
 
-def _turns(*works, rounds: int = 40, number: int = 20) -> list[float]:
-    """Best seconds per call of each, taken in turns so that all see the same machine."""
-    best = [float("inf")] * len(works)
-    for _ in range(rounds):
-        times = [timeit.timeit(work, number=number) / number for work in works]
-        best = [min(pair) for pair in zip(best, times, strict=True)]
-    return best
-
-
-def _forget() -> None:
-    """Empty every cache of the package, so that the next verification starts as the first one did."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("dokimos."):
-            for value in list(vars(module).values()):
-                if callable(clear := getattr(value, "cache_clear", None)):
-                    clear()
-
-
 def _verifying(vectors: Path) -> list[Figure]:
     folder = vectors / "tdx" / "tdx_v4_uptodate_b0c0"
     quote, text = (folder / "quote.bin").read_bytes(), (folder / "collateral.json").read_text()
@@ -54,21 +35,21 @@ def _verifying(vectors: Path) -> list[Figure]:
     kept = verify_tdx(quote, parse_collateral(bundle), trust=trust, at=_AT).collateral
 
     def cold() -> None:
-        _forget()
+        forget()
         verify_tdx(quote, parse_collateral(bundle), trust=trust, at=_AT)
 
-    warm, theirs_warm = _turns(
+    warm, theirs_warm = turns(
         lambda: verify_tdx(quote, kept, trust=trust, at=_AT), lambda: dcap_qvl.verify(quote, theirs_kept, seconds)
     )
-    whole, forgetting, again, theirs_cold = _turns(
+    whole, forgetting, again, theirs_cold = turns(
         cold,
-        _forget,
+        forget,
         lambda: verify_tdx(quote, parse_collateral(bundle), trust=trust, at=_AT),
         lambda: dcap_qvl.verify(quote, dcap_qvl.QuoteCollateralV3.from_json(text), seconds),
     )
     first = whole - forgetting
     yardstick = f"dcap-qvl from its JSON, {theirs_cold * 1e3:.3f} ms"
-    parse, unpack, theirs_parse = _turns(
+    parse, unpack, theirs_parse = turns(
         lambda: parse_quote(quote), lambda: _LAYOUT.unpack_from(quote), lambda: dcap_qvl.parse_quote(quote), number=2000
     )
     return [
@@ -114,10 +95,10 @@ def figures(vectors: Path | None) -> list[Figure]:
     firmware = synthetic_tdvf(_SIZE)
     log = (vectors / "tdx" / "ccel_parse_only" / "CCEL_data_grub").read_bytes()
     events = len(parse_ccel(log).events)
-    measured, hashed = _turns(
+    measured, hashed = turns(
         lambda: mrtd(parse_tdvf(firmware), PageOrder.SINGLE_PASS), lambda: hashlib.sha384(firmware).digest(), number=1
     )
-    replayed, digests = _turns(
+    replayed, digests = turns(
         lambda: replay(parse_ccel(log)),
         lambda: [hashlib.sha384(bytes(96)).digest() for _ in range(events)],
     )

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import subprocess
-import sys
-import time
-import timeit
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from benchmarks.figure import Figure
+from benchmarks.timing import starts, turns
 from dokimos.endorsements import amd, pss
 from dokimos.endorsements.amd_anchors import Role
 from dokimos.evidence.snp import SIGNED_SIZE, parse_report
@@ -26,25 +23,6 @@ from dokimos.verifier.trust import SnpTrust
 _LAYOUT = struct.Struct(
     "<IIQ16s16sII8sQI4s64s48s32s48s48s32s32s8sBBB21s64s8sBBBBBBBB8sQQ152s72s72s368s",
 )
-
-
-def _interleaved(first, second, rounds: int = 60, number: int = 20) -> tuple[float, float]:
-    """Best seconds per call of both, measured in turns, so that both see the same machine."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for found, function in zip(times, (first, second), strict=True):
-            found.append(timeit.timeit(function, number=number) / number)
-    return min(times[0]), min(times[1])
-
-
-def _starts(arguments: list[str], rounds: int = 15) -> float:
-    """Best seconds of a new interpreter with these arguments."""
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def _case(vectors: Path | None) -> tuple[bytes, SnpEndorsements, SnpTrust, datetime]:
@@ -81,10 +59,10 @@ def _verifying(vectors: Path | None) -> list[Figure]:
         assert pss.verifies(issuer, vek.signature, vek.tbs)
         bare()
 
-    warm, bare_warm = _interleaved(lambda: verify_snp(report, kept, trust=trust, at=at), bare)
-    cold, bare_cold = _interleaved(lambda: verify_snp(report, endorsements, trust=trust, at=at), bare_chain)
-    used, bare_used = _interleaved(lambda: verify_snp(report, endorsements, trust=trust, at=at), bare_both_used)
-    parse, unpack = _interleaved(lambda: parse_report(report), lambda: _LAYOUT.unpack(report), number=2000)
+    warm, bare_warm = turns(lambda: verify_snp(report, kept, trust=trust, at=at), bare)
+    cold, bare_cold = turns(lambda: verify_snp(report, endorsements, trust=trust, at=at), bare_chain)
+    used, bare_used = turns(lambda: verify_snp(report, endorsements, trust=trust, at=at), bare_both_used)
+    parse, unpack = turns(lambda: parse_report(report), lambda: _LAYOUT.unpack(report), number=2000)
     bare_one = f"one bare P-384 verification, {bare_warm * 1e3:.3f} ms"
     bare_both = f"its bare signature checks (RSA-4096-PSS; P-384 with a key just loaded), {bare_cold * 1e3:.3f} ms"
     return [
@@ -114,9 +92,11 @@ def _ratio(what: str, seconds: float, yardstick: str, ratio: float, goal: float)
 
 
 def _starting() -> list[Figure]:
-    empty = _starts(["-c", "pass"])
-    imported = _starts(["-c", "import dokimos.verifier, dokimos.verifier.snp, dokimos.verifier.appraise"])
-    helped = _starts(["-m", "dokimos", "--help"])
+    empty, imported, helped = starts(
+        ["-c", "pass"],
+        ["-c", "import dokimos.verifier, dokimos.verifier.snp, dokimos.verifier.appraise"],
+        ["-m", "dokimos", "--help"],
+    )
     yardstick = f"an empty interpreter, {empty:.3f} s"
     beyond = imported - empty
     return [

@@ -51,6 +51,7 @@ def _rows(vectors: Path | None) -> list[str]:
         *_load("bench_verify").figures(vectors),
         *_load("bench_measure").figures(),
         *_load("bench_tdx").figures(vectors),
+        *_load("bench_gpu").figures(vectors),
         *_load("bench_ohttp").figures(),
         *_load("bench_build").figures(),
     ]
