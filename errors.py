@@ -334,6 +334,9 @@ class Check(StrEnum):
     NRAS_TOKEN_DIGESTS = "nras.token.digests"
     NRAS_TOKEN_DEVICES = "nras.token.devices"
     NRAS_TOKEN_RESULT = "nras.token.result"
+    # Transparency: a signed statement
+    STATEMENT_SIGNATURE = "statement.signature"
+    STATEMENT_TYPE = "statement.type"
     # Binding of keys to the report
     BINDING_PROFILE = "binding.profile"
     BINDING_ROLE = "binding.role"

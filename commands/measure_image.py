@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ExitCode
+from ..errors import ExitCode, UsageError
 from .model import progress
 from .render import console, print_json, read_file
 from .show_image import print_measurements
+from .write_statement import write_statement
 
 if TYPE_CHECKING:
     from ..cvm_image.layout import Manifest
@@ -25,8 +26,12 @@ _LIMIT = 256 << 20
 @click.argument("folder", metavar="DIR")
 @click.option("--diff", metavar="OLD", help="Folder of another image: tell which input moved a digest.")
 @click.option("--store", metavar="DIR", help="Where the locked files lie; by default the user's cache.")
+@click.option("-o", "--output", metavar="FILE", help="Write the image's statement, to be signed, if nothing differs.")
+@click.option("--build", metavar="ROLE:VERSION:NUMBER", help="What the statement calls this build.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-def image(folder: str, diff: str | None, store: str | None, as_json: bool) -> None:
+def image(
+    folder: str, *, diff: str | None, store: str | None, output: str | None, build: str | None, as_json: bool
+) -> None:
     """Recompute launch digests, registers and root hashes of the image in DIR and compare with what it says of itself.
 
     RTMR0 of a TD has the ACPI tables of its machine: they come from the QEMU of the image's lock, out of the store.
@@ -35,11 +40,15 @@ def image(folder: str, diff: str | None, store: str | None, as_json: bool) -> No
     from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
     from ..measurements.image import explain, parse_measurements  # noqa: PLC0415
 
+    if (output is None) != (build is None):
+        raise UsageError("--output and --build go together")
     place = Path(folder)
     manifest = layout.read_manifest(place)
     written = parse_measurements(_text(place / layout.MEASUREMENTS))
     found = _recompute(place, manifest, written, Path(store) if store else None)
     wrong = [*explain(written, found), *_volumes(place, manifest)]
+    if output and build:
+        wrong += _artifacts(place, manifest)
     changes: tuple[Change, ...] = ()
     if diff:
         old = Path(diff)
@@ -52,6 +61,8 @@ def image(folder: str, diff: str | None, store: str | None, as_json: bool) -> No
         _show(found, wrong, changes, compared=bool(diff))
     if wrong:
         raise click.exceptions.Exit(ExitCode.REJECTED)
+    if output and build:
+        write_statement(output, place, manifest, found, build)
 
 
 def _text(path: Path) -> str:
@@ -109,6 +120,21 @@ def _volumes(place: Path, manifest: Manifest) -> list[Change]:
             wrong.append(Change(what=f"root hash of {volume.name}", old=volume.root_hash, new=found))
         if option(volume) not in line.split():
             wrong.append(Change(what="option", old=option(volume), new=None))
+    return wrong
+
+
+def _artifacts(place: Path, manifest: Manifest) -> list[Change]:
+    """Files that are not those of the manifest, or that are none of its command line: no statement may name them."""
+    from ..cvm_image import layout  # noqa: PLC0415 - help need not pay
+    from ..measurements.image import Change  # noqa: PLC0415
+
+    named = {item.name: item.sha256 for item in manifest.artifacts}
+    named |= {layout.LOCK: manifest.lock_sha256, layout.PROFILE: manifest.profile_sha256}
+    found = {name: layout.file_hash(place / name) for name in named}
+    wrong = [Change(what=name, old=named[name], new=found[name]) for name in named if named[name] != found[name]]
+    line = _text(place / layout.COMMAND_LINE)
+    if line != manifest.command_line:
+        wrong.append(Change(what="command line", old=manifest.command_line, new=line))
     return wrong
 
 
