@@ -337,6 +337,16 @@ class Check(StrEnum):
     # Transparency: a signed statement
     STATEMENT_SIGNATURE = "statement.signature"
     STATEMENT_TYPE = "statement.type"
+    # Transparency: a log's checkpoint, its proofs and its witnesses
+    LOG_SIGNATURE = "log.signature"
+    LOG_ORIGIN = "log.origin"
+    LOG_INCLUSION = "log.inclusion"
+    LOG_CONSISTENCY = "log.consistency"
+    LOG_TILE = "log.tile"
+    LOG_COSIGNATURE = "log.cosignature"
+    LOG_QUORUM = "log.quorum"
+    LOG_FUTURE = "log.future"
+    LOG_FRESH = "log.fresh"
     # Binding of keys to the report
     BINDING_PROFILE = "binding.profile"
     BINDING_ROLE = "binding.role"

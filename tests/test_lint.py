@@ -63,6 +63,7 @@ def test_every_import_contract_notices_what_it_forbids(checkout: Path, unpacked:
         "errors.py": "import http.client\nfrom . import codec\n",
         "evidence/bad.py": "import subprocess\nfrom ..ohttp import bad\n",
         "ohttp/bad.py": "import rich\nfrom ..measurements import acpi_qtest\n",
+        "transparency/note.py": "import time\n",
         "verifier/bad.py": "from .. import attest\nfrom lxml import etree\nimport sevsnpmeasure\nimport time\n",
     }
     for name, code in broken.items():

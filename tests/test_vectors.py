@@ -28,7 +28,7 @@ def test_no_snp_set_is_left_out_of_the_list(vectors: Callable[[str], Any], reque
     assert {path.name for path in area.iterdir() if path.is_dir()} == set(conftest.SNP_SETS)
 
 
-@pytest.mark.parametrize("area", ["tdx", "nvidia"])
+@pytest.mark.parametrize("area", ["tdx", "nvidia", "transparency"])
 def test_every_set_of_an_area_has_the_hashes_and_sizes_of_its_manifest(
     vectors: Callable[[str], Any], area: str
 ) -> None:
