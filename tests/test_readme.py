@@ -41,7 +41,7 @@ ELSEWHERE = {
     # The environment of .ci/run is made by pip, from hashes; then the same three programs run in it.
     "python3 -m venv .venv\n"
     ". .venv/bin/activate\n"
-    "pip install -e '.[engine,test]' --config-settings editable_mode=strict\n"
+    "pip install -e '.[engine,gpu,test]' --config-settings editable_mode=strict\n"
     "dokimos demo\n"
     "pytest": (
         f'{CI}python3 -m venv "$scratch/venv"',
@@ -53,7 +53,7 @@ ELSEWHERE = {
     ),
     "python3 -m venv .venv\n"
     ". .venv/bin/activate\n"
-    "pip install -e '.[engine,test]' --config-settings editable_mode=strict\n"
+    "pip install -e '.[engine,gpu,test]' --config-settings editable_mode=strict\n"
     "pytest\n"
     "pytest -m slow": (
         f'{CI}python3 -m venv "$scratch/venv"',
